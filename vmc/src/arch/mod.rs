@@ -1,0 +1,184 @@
+//! What differs by architecture: registers, and how page tables are walked.
+
+pub mod x86_64;
+
+use core::fmt;
+
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::memory::{PhysError, PhysMemory};
+
+/// A guest's architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// 64-bit x86, also called AMD64.
+    X86_64,
+    /// 64-bit Arm.
+    Aarch64,
+}
+
+impl Architecture {
+    /// The name `uname -m` has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A vCPU's registers, by architecture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Registers {
+    /// Those of an x86_64 vCPU.
+    X86_64(x86_64::Registers),
+}
+
+impl Registers {
+    /// The architecture whose registers these are.
+    #[must_use]
+    pub const fn architecture(&self) -> Architecture {
+        match self {
+            Self::X86_64(_) => Architecture::X86_64,
+        }
+    }
+}
+
+/// A page table root and how to walk it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PageTables {
+    /// x86_64, 4 or 5 levels.
+    X86_64(x86_64::X86PageTables),
+}
+
+impl PageTables {
+    /// Where the top table lies.
+    #[must_use]
+    pub const fn root(&self) -> PhysAddr {
+        match self {
+            Self::X86_64(tables) => tables.root(),
+        }
+    }
+
+    /// How many levels there are.
+    #[must_use]
+    pub const fn levels(&self) -> u8 {
+        match self {
+            Self::X86_64(tables) => tables.levels().count(),
+        }
+    }
+
+    /// Where `va` lies, and by which entries.
+    ///
+    /// # Errors
+    /// [`TranslateError`]: the level and entry at which the walk ended.
+    pub fn walk(&self, memory: &dyn PhysMemory, va: VirtAddr) -> Result<Walk, TranslateError> {
+        match self {
+            Self::X86_64(tables) => tables.walk(memory, va),
+        }
+    }
+}
+
+/// One entry that a walk went through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct WalkEntry {
+    /// Its level: 1 is the lowest, the one that maps the smallest pages.
+    pub level: u8,
+    /// Where the entry lies in physical memory.
+    pub at: PhysAddr,
+    /// What stands in it.
+    pub value: u64,
+}
+
+/// A translation that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// The physical address of the very byte that was asked for.
+    pub physical: PhysAddr,
+    /// The size of the page it lies in, in bytes.
+    pub page_size: u64,
+    /// May the page be written, by all levels?
+    pub writable: bool,
+    /// May user mode reach the page, by all levels?
+    pub user: bool,
+    /// May code be fetched from the page, by all levels?
+    pub executable: bool,
+    entries: [WalkEntry; 5],
+    depth: u8,
+}
+
+impl Walk {
+    /// The entries, from the top table down.
+    #[must_use]
+    pub fn entries(&self) -> &[WalkEntry] {
+        self.entries.get(..usize::from(self.depth)).unwrap_or(&[])
+    }
+}
+
+/// Why an address has no translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TranslateError {
+    /// The bits above the highest translated one are not a copy of it.
+    #[error("{va} is not canonical for {levels}-level page tables")]
+    NotCanonical {
+        /// The address.
+        va: VirtAddr,
+        /// The levels of the page tables.
+        levels: u8,
+    },
+    /// An entry says: not present. What else stands in it is the OS' own (swap, file, migration).
+    #[error("page table level {level} has entry {entry:#x} at physical {at}, not present")]
+    NotPresent {
+        /// The address.
+        va: VirtAddr,
+        /// The level of the entry; 1 is the lowest.
+        level: u8,
+        /// Where the entry lies.
+        at: PhysAddr,
+        /// What stands in it.
+        entry: u64,
+    },
+    /// An entry has a bit set that the architecture keeps zero there.
+    #[error("page table level {level} has entry {entry:#x} at physical {at}, which no page table can hold")]
+    Malformed {
+        /// The address.
+        va: VirtAddr,
+        /// The level of the entry.
+        level: u8,
+        /// Where the entry lies.
+        at: PhysAddr,
+        /// What stands in it.
+        entry: u64,
+    },
+    /// The table that an entry points at is not in memory.
+    #[error("the page table of level {level} could not be read: {source}")]
+    Table {
+        /// The address.
+        va: VirtAddr,
+        /// The level of the table.
+        level: u8,
+        /// Why not.
+        source: PhysError,
+    },
+}
+
+impl TranslateError {
+    /// The address that was to be translated.
+    #[must_use]
+    pub const fn address(&self) -> VirtAddr {
+        match self {
+            Self::NotCanonical { va, .. }
+            | Self::NotPresent { va, .. }
+            | Self::Malformed { va, .. }
+            | Self::Table { va, .. } => *va,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! [`Limits`]: every bound on what a guest may make us do, in one place.
+//!
+//! A guest's memory is written by whoever runs in it. Each count, length and depth that is read from it is held
+//! against one of these numbers before it is believed; a walk that meets its bound stops and says so. The defaults are the
+//! kernel's own maxima, or what real systems have, times a margin.
+
+/// Bounds on walks, reads and allocations. Change a field to raise or lower one.
+///
+/// ```
+/// let limits = vmc::Limits { frames: 64, ..vmc::Limits::default() };
+/// assert_eq!(limits.frames, 64);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tasks in one list: Linux' `PID_MAX_LIMIT` is 2^22.
+    pub tasks: usize,
+    /// Virtual memory areas of one process: `vm.max_map_count` is 65 530 by default, databases raise it to some 2^18.
+    pub mappings: usize,
+    /// Nodes of one tree (maple tree, xarray) that a walk may touch.
+    pub tree_nodes: usize,
+    /// Levels of one tree: a maple tree's pivots allow 31 at the very most, an xarray's shift 11.
+    pub tree_depth: usize,
+    /// Kernel modules: distributions load some hundreds.
+    pub modules: usize,
+    /// Components of a path: `PATH_MAX` is 4096 bytes, a component is a character and a slash at the least.
+    pub path_components: usize,
+    /// Bytes of a path.
+    pub path_bytes: usize,
+    /// Mounts that a path may cross.
+    pub mount_depth: usize,
+    /// Bytes of a command line: the kernel's `MAX_ARG_STRLEN` is 128 KiB a word, the sum 2 MiB by default.
+    pub command_line_bytes: usize,
+    /// Bytes of any other string.
+    pub string_bytes: usize,
+    /// CPUs: `NR_CPUS` is at most 8192.
+    pub cpus: usize,
+    /// Symbols of one table: a kernel has 90 000 to 250 000, a browser 2 million.
+    pub symbols: usize,
+    /// Bytes of one symbol table's strings.
+    pub symbol_bytes: usize,
+    /// Characters of a demangled name.
+    pub demangled_bytes: usize,
+    /// Bytes of BTF: 4 to 8 MiB in distribution kernels.
+    pub btf_bytes: usize,
+    /// Types in BTF: 100 000 to 200 000 in distribution kernels.
+    pub btf_types: usize,
+    /// How deep types may nest or refer to one another until a size or a member is found.
+    pub type_depth: usize,
+    /// Bytes of one unwind section (`.eh_frame`, `.eh_frame_hdr`): a browser's has some 30 MiB.
+    pub unwind_bytes: usize,
+    /// Headers (program, section) of one ELF file.
+    pub elf_headers: usize,
+    /// Bytes of notes of one ELF file.
+    pub note_bytes: usize,
+    /// Frames of one stack.
+    pub frames: usize,
+    /// Steps of one DWARF expression.
+    pub expression_steps: u32,
+    /// Errors kept for one row; what comes after is only counted.
+    pub row_errors: usize,
+}
+
+impl Limits {
+    /// The defaults, as a constant.
+    pub const DEFAULT: Self = Self {
+        tasks: 1 << 23,
+        mappings: 1 << 20,
+        tree_nodes: 1 << 20,
+        tree_depth: 32,
+        modules: 1 << 14,
+        path_components: 2048,
+        path_bytes: 4096,
+        mount_depth: 256,
+        command_line_bytes: 4 << 20,
+        string_bytes: 4096,
+        cpus: 8192,
+        symbols: 1 << 22,
+        symbol_bytes: 256 << 20,
+        demangled_bytes: 2048,
+        btf_bytes: 64 << 20,
+        btf_types: 1 << 21,
+        type_depth: 32,
+        unwind_bytes: 128 << 20,
+        elf_headers: 1024,
+        note_bytes: 64 << 10,
+        frames: 1024,
+        expression_steps: 4096,
+        row_errors: 16,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
