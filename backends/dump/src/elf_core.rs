@@ -1,0 +1,112 @@
+//! ELF cores of whole machines, as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them.
+//!
+//! Loadable segments say by `p_paddr` which physical memory they hold (QEMU `docs/interop`, `dump/dump.c`); notes named
+//! `QEMU` hold the vCPUs' registers in the machine's order.
+
+use std::path::Path;
+
+use object::LittleEndian;
+use object::elf::{EM_AARCH64, EM_X86_64, ET_CORE, FileHeader64, PT_LOAD, PT_NOTE};
+use object::read::elf::{FileHeader as _, ProgramHeader as _};
+use vmc::{Architecture, PhysAddr, Registers};
+
+use crate::error::OpenError;
+use crate::qemu_note;
+use crate::segments::Segment;
+
+/// What an ELF core says.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) architecture: Architecture,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) vcpus: Vec<Registers>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A machine has at most this many vCPUs here: QEMU's largest machine type has 4096.
+const MOST_VCPUS: usize = 8192;
+
+/// Reads the headers and notes of the core in `file`.
+pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
+    let bad = |reason| OpenError::BadCore { path: path.to_path_buf(), reason };
+    let header = FileHeader64::<LittleEndian>::parse(file)
+        .map_err(|_| bad("its header is cut short or not of 64-bit ELF"))?;
+    let endian = header.endian().map_err(|_| bad("it is big-endian"))?;
+    if header.e_type(endian) != ET_CORE {
+        return Err(OpenError::Unsupported {
+            path: path.to_path_buf(),
+            found: "an ELF program, library or object",
+            advice: "give a core of a whole machine (dump-guest-memory)",
+        });
+    }
+    let architecture = match header.e_machine(endian) {
+        EM_X86_64 => Architecture::X86_64,
+        EM_AARCH64 => Architecture::Aarch64,
+        machine => return Err(OpenError::Machine { path: path.to_path_buf(), machine: machine.0 }),
+    };
+    let headers = header.program_headers(endian, file).map_err(|_| bad("its program headers are cut off"))?;
+    let mut core = Core { architecture, segments: Vec::new(), vcpus: Vec::new(), warnings: Vec::new() };
+    let mut needed = 0u64;
+    let mut zero_addresses = 0usize;
+    for segment in headers {
+        let offset = segment.p_offset(endian);
+        let len = segment.p_filesz(endian);
+        match segment.p_type(endian) {
+            PT_LOAD if len > 0 => {
+                needed = needed.max(offset.saturating_add(len));
+                zero_addresses += usize::from(segment.p_paddr(endian) == 0);
+                core.segments.push(Segment { start: PhysAddr::new(segment.p_paddr(endian)), len, offset });
+            }
+            PT_NOTE => notes(segment, endian, file, &mut core),
+            _ => {}
+        }
+    }
+    if core.segments.is_empty() {
+        return Err(bad("it has no loadable segment"));
+    }
+    if zero_addresses > 1 {
+        return Err(OpenError::Unsupported {
+            path: path.to_path_buf(),
+            found: "a core of one process",
+            advice: "give a core of a whole machine (dump-guest-memory)",
+        });
+    }
+    let have = file.len() as u64;
+    if needed > have {
+        core.warnings
+            .push(format!("the image is cut short: its headers name {needed} bytes, the file has {have}"));
+    }
+    Ok(core)
+}
+
+fn notes(
+    segment: &object::elf::ProgramHeader64<LittleEndian>,
+    endian: LittleEndian,
+    file: &[u8],
+    core: &mut Core,
+) {
+    let Ok(Some(mut notes)) = segment.notes(endian, file) else {
+        core.warnings.push("the notes are cut off: no registers".to_owned());
+        return;
+    };
+    loop {
+        match notes.next() {
+            Ok(Some(note)) if note.name() == b"QEMU" && core.architecture == Architecture::X86_64 => {
+                match qemu_note::registers(note.desc()) {
+                    Some(registers) if core.vcpus.len() < MOST_VCPUS => {
+                        core.vcpus.push(Registers::X86_64(registers));
+                    }
+                    _ => core
+                        .warnings
+                        .push("a QEMU note is not of the known version: its vCPU is left out".to_owned()),
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(_) => {
+                core.warnings.push("the notes are damaged: registers may be missing".to_owned());
+                return;
+            }
+        }
+    }
+}

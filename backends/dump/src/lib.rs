@@ -1,0 +1,44 @@
+//! Memory images on disk as guests: mapped, never copied, lent as slices.
+//!
+//! # What it gives
+//! [`Image`] implements [`vmc::PhysMemory`] and [`vmc::Vcpus`] for
+//! * **raw** images: a flat file whose offset is the physical address; no registers;
+//! * **ELF cores** as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them, with every vCPU's general,
+//!   segment and control registers out of the `QEMU` notes;
+//! * both **compressed with zstd**, unpacked once into a cache directory.
+//!
+//! The format is found from the file's content, never from its name. A file that is cut short is opened with a
+//! [warning](Image::warnings); what it still has is read, what it lacks is said to be
+//! [cut off](vmc::PhysError::CutOff).
+//!
+//! # What it is not for
+//! It knows no OS. Live machines have backends of their own.
+//!
+//! # Example
+//! ```
+//! use vmc::{PhysAddr, PhysMemory};
+//! use vmc_dump::{Format, Image};
+//!
+//! let path = std::env::temp_dir().join(format!("vmc-doc-{}.raw", std::process::id()));
+//! let mut ram = vec![0u8; 2 << 20];
+//! ram[0x1000..0x1005].copy_from_slice(b"hello");
+//! std::fs::write(&path, &ram)?;
+//!
+//! let image = Image::open(&path)?;
+//! assert_eq!(image.format(), Format::Raw);
+//! assert_eq!(image.slice(PhysAddr::new(0x1000), 5), Some(&b"hello"[..]));
+//! # std::fs::remove_file(&path)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod detect;
+mod elf_core;
+mod error;
+mod image;
+mod map;
+mod qemu_note;
+mod segments;
+mod unpack;
+
+pub use error::OpenError;
+pub use image::{Format, Image, OpenOptions};
