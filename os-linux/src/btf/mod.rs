@@ -1,0 +1,145 @@
+//! BTF: the kernel's types, as they lie in the kernel's own read-only data.
+//!
+//! Source: `Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`. One pass notes where each type lies and what the named
+//! structures are called; members are looked up when they are asked for.
+
+mod parse;
+mod render;
+mod resolve;
+
+use alloc::borrow::Cow;
+use alloc::string::ToString;
+
+use hashbrown::HashMap;
+use vmc::layout::{LayoutError, Member, StructLayout, Types};
+use vmc::{AddressSpace, Limits, ReadExt, VirtAddr};
+
+use crate::error::LinuxError;
+use parse::{Header, Kind, RawType};
+
+/// The kernel's types.
+#[derive(Debug)]
+pub struct Btf<'m> {
+    data: Cow<'m, [u8]>,
+    header: Header,
+    /// Where each type lies in the type section; number 0 is `void` and has no place.
+    places: alloc::vec::Vec<u32>,
+    /// Named structures and unions, by the hash of their name.
+    named: HashMap<u64, u32>,
+    depth: usize,
+}
+
+impl<'m> Btf<'m> {
+    /// The types between `start` and `stop` in the kernel's memory.
+    ///
+    /// # Errors
+    /// [`LinuxError::BadTypes`] where there is no BTF, or it is damaged.
+    pub fn load(
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        stop: VirtAddr,
+        limits: &Limits,
+    ) -> Result<Self, LinuxError> {
+        let bad = |reason: &str| LinuxError::BadTypes { reason: reason.to_string() };
+        let len = stop.offset_from(start).ok_or_else(|| bad("it ends before it begins"))?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= limits.btf_bytes);
+        let len = len.ok_or_else(|| bad("it is larger than the limit"))?;
+        let data = match space.slice(start, len) {
+            Some(lent) => Cow::Borrowed(lent),
+            None => Cow::Owned(space.read_vec(start, len as u64, len).map_err(LinuxError::read("BTF"))?),
+        };
+        Self::parse(data, limits).map_err(bad)
+    }
+
+    /// The types in `data`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(data: Cow<'m, [u8]>, limits: &Limits) -> Result<Self, &'static str> {
+        let header = Header::parse(&data)?;
+        let section = header.types(&data).ok_or("its type section is cut off")?;
+        let mut places = alloc::vec![0u32];
+        let mut named = HashMap::new();
+        let mut at = 0usize;
+        while at < section.len() {
+            if places.len() > limits.btf_types {
+                return Err("it has more types than the limit");
+            }
+            let raw = RawType::at(section, at).ok_or("a type is cut off or of an unknown kind")?;
+            let id = u32::try_from(places.len()).map_err(|_| "it has more types than there are numbers")?;
+            // An empty structure of the same name is a declaration; the first with members counts.
+            if matches!(raw.kind, Kind::Struct | Kind::Union)
+                && raw.name != 0
+                && raw.count > 0
+                && let Some(name) = header.string(&data, raw.name)
+            {
+                named.entry(hash(name)).or_insert(id);
+            }
+            places.push(u32::try_from(at).map_err(|_| "it is larger than 4 GiB")?);
+            at += raw.len;
+        }
+        Ok(Self { data, header, places, named, depth: limits.type_depth })
+    }
+
+    /// How many types there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Is there no type?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.len() <= 1
+    }
+
+    fn section(&self) -> &[u8] {
+        self.header.types(&self.data).unwrap_or_default()
+    }
+
+    fn string(&self, offset: u32) -> &[u8] {
+        self.header.string(&self.data, offset).unwrap_or_default()
+    }
+
+    fn raw(&self, id: u32) -> Result<RawType, LayoutError> {
+        let place = self.places.get(id as usize).filter(|_| id != 0);
+        place
+            .and_then(|place| RawType::at(self.section(), *place as usize))
+            .ok_or(LayoutError::Damaged { id, reason: "there is no type of this number" })
+    }
+
+    /// The number of the structure or union `name`.
+    fn structure(&self, name: &str) -> Result<u32, LayoutError> {
+        let missing = || LayoutError::NoType { name: name.to_string() };
+        let id = *self.named.get(&hash(name.as_bytes())).ok_or_else(missing)?;
+        let raw = self.raw(id)?;
+        if self.string(raw.name) == name.as_bytes() { Ok(id) } else { Err(missing()) }
+    }
+
+    /// The whole structure or union `name`.
+    ///
+    /// # Errors
+    /// [`LayoutError`] where there is no such type, or it is damaged.
+    pub fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
+        render::layout(self, self.structure(name)?, name, limits)
+    }
+}
+
+impl Types for Btf<'_> {
+    fn member(&self, structure: &str, path: &str) -> Result<Member, LayoutError> {
+        resolve::member(self, self.structure(structure)?, structure, path)
+    }
+
+    fn size_of(&self, structure: &str) -> Result<u64, LayoutError> {
+        Ok(u64::from(self.raw(self.structure(structure)?)?.size_or_type))
+    }
+}
+
+/// FNV-1a: short names, no key to keep.
+fn hash(name: &[u8]) -> u64 {
+    name.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The guest's CPUs: their per-CPU areas, and which vCPU each one is.
+
+use alloc::vec::Vec;
+
+use vmc::layout::{Field, Types};
+use vmc::{ReadExt, Registers, VirtAddr, VirtualMemory};
+
+use crate::kernel::Linux;
+
+/// The CPUs of a guest.
+#[derive(Debug, Default)]
+pub(crate) struct Cpus {
+    /// What is added to a per-CPU address, by CPU number.
+    offsets: Vec<u64>,
+    /// How many are online.
+    pub(crate) online: Option<u32>,
+    /// Which task runs on which vCPU: (task, vCPU).
+    running: Vec<(VirtAddr, usize)>,
+}
+
+impl Cpus {
+    pub(crate) fn find(linux: &Linux<'_>) -> Self {
+        let space = linux.space();
+        let limit = linux.limits().cpus;
+        let ids = linux.known.nr_cpu_ids.and_then(|at| space.read_value::<u32>(at).ok());
+        let ids = ids.map_or(1, |ids| ids as usize).clamp(1, limit);
+        let offsets = match linux.known.per_cpu_offset {
+            Some(table) => {
+                (0..ids as u64).map_while(|cpu| space.read_u64(table.wrapping_add(cpu * 8)).ok()).collect()
+            }
+            // Not built for more than one CPU.
+            None => Vec::from([0]),
+        };
+        let online = linux.known.cpu_online_mask.and_then(|mask| {
+            let words = (ids as u64).div_ceil(64);
+            (0..words).try_fold(0u32, |sum, word| {
+                Some(sum + space.read_u64(mask.wrapping_add(word * 8)).ok()?.count_ones())
+            })
+        });
+        let mut cpus = Self { offsets, online, running: Vec::new() };
+        cpus.running = cpus.running_tasks(linux);
+        cpus
+    }
+
+    /// The CPUs' per-CPU bases.
+    pub(crate) fn offsets(&self) -> &[u64] {
+        &self.offsets
+    }
+
+    /// Where the pointer to the running task lies in a per-CPU area: `current_task` until 6.1 and since 6.15, a member
+    /// of `pcpu_hot` between.
+    fn current(linux: &Linux<'_>) -> Option<VirtAddr> {
+        let hot = || {
+            let member = linux.types().member("pcpu_hot", "current_task").ok()?;
+            linux.known.pcpu_hot.map(|at| at.wrapping_add(member.offset))
+        };
+        linux.known.current_task.or_else(hot)
+    }
+
+    /// A vCPU is the CPU whose per-CPU base is in its GS: at once in the kernel, after `swapgs` in a program.
+    fn running_tasks(&self, linux: &Linux<'_>) -> Vec<(VirtAddr, usize)> {
+        let Some(current) = Self::current(linux) else { return Vec::new() };
+        let vcpus = linux.vcpus();
+        let mut running = Vec::new();
+        for index in 0..vcpus.count().min(linux.limits().cpus) {
+            let Ok(Registers::X86_64(registers)) = vcpus.registers(index) else { continue };
+            let bases = [Some(registers.gs_base), registers.kernel_gs_base];
+            let is_base = |offset: &u64| *offset != 0 && bases.contains(&Some(*offset));
+            let by_base = self.offsets.iter().find(|offset| is_base(offset));
+            // Notes of QEMU before 5.0 lack the kernel's GS: then vCPUs and CPUs are taken to have one order.
+            let by_order = || self.offsets.get(index).filter(|_| registers.kernel_gs_base.is_none());
+            let Some(offset) = by_base.or_else(by_order) else { continue };
+            if let Ok(task) = linux.space().read_pointer(current.wrapping_add(*offset)) {
+                running.push((task, index));
+            }
+        }
+        running
+    }
+
+    /// The vCPU that `task` runs on.
+    pub(crate) fn vcpu_of(&self, task: VirtAddr) -> Option<usize> {
+        self.running.iter().find(|(running, _)| *running == task).map(|(_, index)| *index)
+    }
+
+    /// The sum over all CPUs of a `struct percpu_counter` at `counter` (`include/linux/percpu_counter.h`).
+    pub(crate) fn percpu_counter(&self, linux: &Linux<'_>, counter: VirtAddr) -> Option<i64> {
+        let types = linux.types();
+        let space = linux.space();
+        let count: i64 = Field::new(types, "percpu_counter", "count").ok()?.read(space, counter).ok()?;
+        let Ok(parts) = Field::<u64>::new(types, "percpu_counter", "counters") else { return Some(count) };
+        let parts = parts.pointer(space, counter).ok()?;
+        let part = |offset: &u64| space.read_value::<i32>(parts.wrapping_add(*offset)).ok().map(i64::from);
+        Some(self.offsets.iter().filter_map(part).fold(count, i64::saturating_add))
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong when a Linux guest is read.
+
+use alloc::string::String;
+
+use vmc::layout::LayoutError;
+use vmc::{ReadError, VirtAddr};
+
+/// Why something about a Linux guest is not to be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinuxError {
+    /// Nothing in memory is a Linux kernel's VMCOREINFO.
+    #[error("no Linux kernel found: no VMCOREINFO in {mib} MiB of physical memory{hint}")]
+    NotFound {
+        /// How much memory was searched, in MiB.
+        mib: u64,
+        /// What was found instead, beginning with a semicolon; empty where nothing was.
+        hint: String,
+    },
+    /// There are VMCOREINFO pages, but none tells where a kernel is.
+    #[error("no Linux kernel found: {count} VMCOREINFO copies in memory, but {reason}")]
+    NotVerified {
+        /// How many copies there are.
+        count: usize,
+        /// What was wrong with the last of them.
+        reason: String,
+    },
+    /// The kernel is of an architecture that is not read.
+    #[error("Linux {release} for {architecture}: this architecture is not read yet, only x86_64 is")]
+    Architecture {
+        /// The kernel's release.
+        release: String,
+        /// The architecture.
+        architecture: &'static str,
+    },
+    /// The kernel has no type information.
+    #[error(
+        "Linux {release} has no type information in memory (BTF, CONFIG_DEBUG_INFO_BTF): its structures cannot be read"
+    )]
+    NoTypes {
+        /// The kernel's release.
+        release: String,
+    },
+    /// The kernel's type information is damaged.
+    #[error("the kernel's type information (BTF) cannot be read: {reason}")]
+    BadTypes {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The kernel's symbol table is not to be found.
+    #[error("the kernel's symbol table (kallsyms) cannot be read: {reason}")]
+    NoSymbols {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A symbol is not in the kernel's symbol table.
+    #[error("the kernel has no symbol {name}")]
+    NoSymbol {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A structure or member is not in the kernel's types.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Memory could not be read.
+    #[error("{what}: {source}")]
+    Read {
+        /// What was being read.
+        what: &'static str,
+        /// Why it could not.
+        source: ReadError,
+    },
+    /// A list or tree leads in a circle, or has more entries than its limit.
+    #[error("{what} at {at}: {reason}")]
+    Broken {
+        /// What it is.
+        what: &'static str,
+        /// Where the walk stopped.
+        at: VirtAddr,
+        /// Why.
+        reason: &'static str,
+    },
+    /// There is no such process.
+    #[error("no process {pid} among the {count} processes of the guest")]
+    NoProcess {
+        /// The number that was asked for.
+        pid: u32,
+        /// How many processes there are.
+        count: usize,
+    },
+    /// There is no such thread.
+    #[error("no thread {tid} among the threads of the guest")]
+    NoThread {
+        /// The number that was asked for.
+        tid: u32,
+    },
+    /// A kernel thread or a zombie has no address space.
+    #[error("process {pid} has no user address space: it is {what}")]
+    NoAddressSpace {
+        /// The process.
+        pid: u32,
+        /// What it is.
+        what: &'static str,
+    },
+}
+
+impl LinuxError {
+    /// A failed read, with what it was for.
+    pub(crate) fn read(what: &'static str) -> impl Fn(ReadError) -> Self {
+        move |source| Self::Read { what, source }
+    }
+}

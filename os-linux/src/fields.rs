@@ -1,0 +1,292 @@
+//! The members of kernel structures that are read, resolved from the guest's types, a group a structure.
+//!
+//! Kernels rename and move members: where several paths are given, the first that exists is taken. What only some kernels
+//! have is optional. Nothing here goes by a version.
+
+use vmc::layout::{Field, LayoutError, Types};
+
+/// A structure's members.
+pub(crate) trait FieldGroup: Sized {
+    /// Looks them up.
+    fn resolve(types: &impl Types) -> Result<Self, LayoutError>;
+}
+
+/// The two pointers of a `list_head`.
+pub(crate) type ListHead = [u64; 2];
+
+macro_rules! fields {
+    (
+        $(#[$doc:meta])*
+        $name:ident of $structure:literal {
+            $($field:ident: $kind:ty = $($path:literal)|+;)*
+        } $(optional {
+            $($maybe:ident: $maybe_kind:ty = $($maybe_path:literal)|+;)*
+        })?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) struct $name {
+            $(pub(crate) $field: Field<$kind>,)*
+            $($(pub(crate) $maybe: Option<Field<$maybe_kind>>,)*)?
+        }
+
+        impl FieldGroup for $name {
+            fn resolve(types: &impl Types) -> Result<Self, LayoutError> {
+                Ok(Self {
+                    $($field: Field::first(types, $structure, &[$($path),+])?,)*
+                    $($($maybe: Field::first(types, $structure, &[$($maybe_path),+]).ok(),)*)?
+                })
+            }
+        }
+    };
+}
+
+fields! {
+    /// `struct task_struct` (`include/linux/sched.h`).
+    TaskFields of "task_struct" {
+        tasks: ListHead = "tasks";
+        thread_node: ListHead = "thread_node";
+        pid: u32 = "pid";
+        tgid: u32 = "tgid";
+        comm: [u8; 16] = "comm";
+        flags: u32 = "flags";
+        exit_state: u32 = "exit_state";
+        real_parent: u64 = "real_parent";
+        signal: u64 = "signal";
+        mm: u64 = "mm";
+        real_cred: u64 = "real_cred";
+        stack: u64 = "stack";
+        start_boottime: u64 = "start_boottime" | "real_start_time";
+    } optional {
+        // A `long` until 5.13.
+        state_word: u64 = "state";
+        state: u32 = "__state";
+        on_cpu: u32 = "on_cpu";
+        cpu: u32 = "thread_info.cpu" | "cpu";
+    }
+}
+
+fields! {
+    /// `struct signal_struct` (`include/linux/sched/signal.h`): what the threads of a process share.
+    SignalFields of "signal_struct" {
+        thread_head: ListHead = "thread_head";
+        nr_threads: u32 = "nr_threads";
+    }
+}
+
+fields! {
+    /// `struct cred` (`include/linux/cred.h`).
+    CredFields of "cred" {
+        uid: u32 = "uid.val";
+        gid: u32 = "gid.val";
+    }
+}
+
+fields! {
+    /// `struct mm_struct` (`include/linux/mm_types.h`).
+    MmFields of "mm_struct" {
+        pgd: u64 = "pgd";
+        exe_file: u64 = "exe_file";
+        arg_start: u64 = "arg_start";
+        arg_end: u64 = "arg_end";
+        env_end: u64 = "env_end";
+        start_brk: u64 = "start_brk";
+        brk: u64 = "brk";
+        start_stack: u64 = "start_stack";
+    } optional {
+        // The maple tree of 6.1 and later, the list before.
+        maple_root: u64 = "mm_mt.ma_root";
+        mmap: u64 = "mmap";
+        // Plain counters until 6.1; per-CPU ones (an array of structures) later.
+        rss_counters: [u64; 4] = "rss_stat.count";
+    }
+}
+
+fields! {
+    /// `struct vm_area_struct` (`include/linux/mm_types.h`).
+    VmaFields of "vm_area_struct" {
+        start: u64 = "vm_start";
+        end: u64 = "vm_end";
+        flags: u64 = "vm_flags";
+        page_offset: u64 = "vm_pgoff";
+        file: u64 = "vm_file";
+        operations: u64 = "vm_ops";
+        private_data: u64 = "vm_private_data";
+    } optional {
+        next: u64 = "vm_next";
+        anon_name: u64 = "anon_name";
+    }
+}
+
+fields! {
+    /// `struct maple_range_64` and `struct maple_arange_64` (`include/linux/maple_tree.h`), by their arrays' places.
+    MapleRangeFields of "maple_range_64" {
+        pivots: [u64; 15] = "pivot";
+        slots: [u64; 16] = "slot";
+    }
+}
+
+fields! {
+    /// `struct maple_arange_64`: inner nodes that also know their gaps.
+    MapleArangeFields of "maple_arange_64" {
+        pivots: [u64; 9] = "pivot";
+        slots: [u64; 10] = "slot";
+    }
+}
+
+fields! {
+    /// `struct vm_operations_struct`, as far as it tells a special mapping.
+    VmOperationsFields of "vm_operations_struct" {
+        name: u64 = "name";
+    }
+}
+
+fields! {
+    /// `struct vm_special_mapping`: `[vdso]`, `[vvar]`.
+    SpecialMappingFields of "vm_special_mapping" {
+        name: u64 = "name";
+    }
+}
+
+fields! {
+    /// `struct file` (`include/linux/fs.h`).
+    FileFields of "file" {
+        mount: u64 = "f_path.mnt" | "__f_path.mnt";
+        dentry: u64 = "f_path.dentry" | "__f_path.dentry";
+        inode: u64 = "f_inode";
+    }
+}
+
+fields! {
+    /// `struct dentry` (`include/linux/dcache.h`).
+    DentryFields of "dentry" {
+        parent: u64 = "d_parent";
+        name: u64 = "d_name.name" | "__d_name.name";
+        name_len: u32 = "d_name.len" | "__d_name.len";
+        inode: u64 = "d_inode";
+        operations: u64 = "d_op";
+        hashed: u64 = "d_hash.pprev";
+    }
+}
+
+fields! {
+    /// `struct dentry_operations`, as far as it tells a dentry whose name is made up.
+    DentryOperationsFields of "dentry_operations" {
+        made_name: u64 = "d_dname";
+    }
+}
+
+fields! {
+    /// `struct mount` (`fs/mount.h`); `struct vfsmount` is its member `mnt`.
+    MountFields of "mount" {
+        parent: u64 = "mnt_parent";
+        mountpoint: u64 = "mnt_mountpoint";
+        root: u64 = "mnt.mnt_root";
+    }
+}
+
+fields! {
+    /// `struct vfsmount` (`include/linux/mount.h`).
+    VfsMountFields of "vfsmount" {
+        root: u64 = "mnt_root";
+    }
+}
+
+fields! {
+    /// `struct inode` (`include/linux/fs.h`).
+    InodeFields of "inode" {
+        number: u64 = "i_ino";
+        super_block: u64 = "i_sb";
+        mapping: u64 = "i_mapping";
+        size: u64 = "i_size";
+    }
+}
+
+fields! {
+    /// `struct super_block`.
+    SuperBlockFields of "super_block" {
+        device: u32 = "s_dev";
+    }
+}
+
+fields! {
+    /// `struct address_space`: a file's page cache.
+    PageCacheFields of "address_space" {
+        head: u64 = "i_pages.xa_head";
+    }
+}
+
+fields! {
+    /// `struct xa_node` (`include/linux/xarray.h`).
+    XaNodeFields of "xa_node" {
+        shift: u8 = "shift";
+        slots: [u64; 64] = "slots";
+    }
+}
+
+fields! {
+    /// `struct page` (`include/linux/mm_types.h`), of a page that a file's cache holds.
+    PageFields of "page" {
+        index: u64 = "index" | "__folio_index";
+    }
+}
+
+fields! {
+    /// `struct module` (`include/linux/module.h`).
+    ModuleFields of "module" {
+        list: ListHead = "list";
+        state: u32 = "state";
+    } optional {
+        // Before 6.4: one area that stays and one that goes after initialisation.
+        core_base: u64 = "core_layout.base";
+        core_size: u32 = "core_layout.size";
+        init_size: u32 = "init_layout.size";
+        build_id: [u8; 20] = "build_id";
+    }
+}
+
+fields! {
+    /// `struct module_memory`: an area of a module, since 6.4.
+    ModuleMemoryFields of "module_memory" {
+        base: u64 = "base";
+        size: u32 = "size";
+    }
+}
+
+fields! {
+    /// `struct pt_regs` of x86_64 (`arch/x86/include/asm/ptrace.h`).
+    PtRegsFields of "pt_regs" {
+        r15: u64 = "r15";
+        r14: u64 = "r14";
+        r13: u64 = "r13";
+        r12: u64 = "r12";
+        rbp: u64 = "bp";
+        rbx: u64 = "bx";
+        r11: u64 = "r11";
+        r10: u64 = "r10";
+        r9: u64 = "r9";
+        r8: u64 = "r8";
+        rax: u64 = "ax";
+        rcx: u64 = "cx";
+        rdx: u64 = "dx";
+        rsi: u64 = "si";
+        rdi: u64 = "di";
+        rip: u64 = "ip";
+        flags: u64 = "flags";
+        rsp: u64 = "sp";
+    } optional {
+        // Until 6.8 the selectors were words; since then 16 bits in a union with FRED's.
+        cs_word: u64 = "cs";
+        cs: u16 = "cs";
+        ss_word: u64 = "ss";
+        ss: u16 = "ss";
+    }
+}
+
+fields! {
+    /// `struct timekeeper` (`include/linux/timekeeper_internal.h`).
+    TimekeeperFields of "timekeeper" {
+        offset_real: u64 = "offs_real";
+        offset_boot: u64 = "offs_boot";
+    }
+}

@@ -1,0 +1,148 @@
+//! kallsyms: the kernel's symbol table, as it lies in the kernel's own read-only data.
+//!
+//! Source: `kernel/kallsyms.c`, `scripts/kallsyms.c`. Names are sequences of token numbers, each with a length in front (one
+//! byte, or two since 6.1 where the first has its top bit set); a table of 256 tokens gives each number a string. The first character
+//! of an expanded name is the symbol's type. Addresses are 32-bit offsets in one of three encodings, told apart by which of
+//! them gives `_stext` the address that VMCOREINFO gives it, not by version.
+
+mod addresses;
+mod names;
+
+use alloc::borrow::Cow;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use vmc::bytes::{u16_at, u32_at};
+use vmc::symbols::{SymbolTable, SymbolTableBuilder};
+use vmc::{AddressSpace, Limits, ReadExt, VirtAddr, VirtualMemory};
+
+use crate::error::LinuxError;
+use crate::find::VmcoreInfo;
+use addresses::Addresses;
+use names::Names;
+
+/// The kernel's symbols, still packed.
+#[derive(Debug)]
+pub struct Kallsyms<'m> {
+    names: Cow<'m, [u8]>,
+    tokens: Vec<Vec<u8>>,
+    addresses: Addresses<'m>,
+    count: usize,
+}
+
+impl<'m> Kallsyms<'m> {
+    /// Finds the tables by what VMCOREINFO says of them.
+    ///
+    /// # Errors
+    /// [`LinuxError::NoSymbols`] where it does not say (kernels before 6.0), or they cannot be read.
+    pub fn load(space: &AddressSpace<'m>, info: &VmcoreInfo, limits: &Limits) -> Result<Self, LinuxError> {
+        let wrong = |reason: &str| LinuxError::NoSymbols { reason: reason.to_string() };
+        let at = |name: &str| {
+            info.symbol(name)
+                .ok_or_else(|| wrong("VMCOREINFO does not tell where it is (a kernel before 6.0)"))
+        };
+        let read = LinuxError::read("kallsyms");
+        let count: u32 = space.read_value(at("kallsyms_num_syms")?).map_err(&read)?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count == 0 || count > limits.symbols {
+            return Err(wrong("its count of symbols is beyond the limit"));
+        }
+        let tokens = read_tokens(space, at("kallsyms_token_table")?, at("kallsyms_token_index")?)
+            .ok_or_else(|| wrong("its token table is damaged"))?;
+        // How long the names are is known only when they have been gone through; no symbol takes more than 2 + 512 bytes.
+        let names = up_to(space, at("kallsyms_names")?, count.saturating_mul(514));
+        let offsets_at = at("kallsyms_offsets")?;
+        let offsets = bytes(space, offsets_at, count.saturating_mul(4)).map_err(&read)?;
+        let base = match info.symbol("kallsyms_relative_base") {
+            Some(place) => Some(space.read_u64(place).map_err(&read)?),
+            None => None,
+        };
+        let stext = info.symbol("_stext").ok_or_else(|| wrong("VMCOREINFO does not tell _stext"))?;
+        let index = Names::new(&names, &tokens, count)
+            .position(|name| name.is("_stext"))
+            .ok_or_else(|| wrong("it has no _stext"))?;
+        let addresses = Addresses::new(offsets, offsets_at, base, index, stext)
+            .ok_or_else(|| wrong("none of the known encodings gives _stext its address"))?;
+        Ok(Self { names, tokens, addresses, count })
+    }
+
+    /// How many symbols there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Is there no symbol? (There always is one.)
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The addresses of `wanted`, in their order, found in one pass; the first symbol of a name counts.
+    #[must_use]
+    pub fn addresses_of<const N: usize>(&self, wanted: &[&str; N]) -> [Option<VirtAddr>; N] {
+        let mut found = [None; N];
+        let mut missing = N;
+        for (index, name) in Names::new(&self.names, &self.tokens, self.count).enumerate() {
+            if !name.may_be_among(wanted) {
+                continue;
+            }
+            for (slot, _) in
+                found.iter_mut().zip(wanted).filter(|(slot, text)| slot.is_none() && name.is(text))
+            {
+                *slot = self.addresses.get(index);
+                missing -= 1;
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        found
+    }
+
+    /// All symbols, unpacked.
+    #[must_use]
+    pub fn table(&self) -> SymbolTable {
+        let mut builder = SymbolTableBuilder::with_capacity(self.count);
+        let mut text = Vec::new();
+        for (index, name) in Names::new(&self.names, &self.tokens, self.count).enumerate() {
+            name.expand(&mut text);
+            if let (Some((kind, name)), Some(address)) = (text.split_first(), self.addresses.get(index)) {
+                builder.push(name, address.get(), 0, char::from(*kind));
+            }
+        }
+        builder.build()
+    }
+}
+
+/// The 256 tokens.
+fn read_tokens(space: &AddressSpace<'_>, table: VirtAddr, index: VirtAddr) -> Option<Vec<Vec<u8>>> {
+    let index = bytes(space, index, 512).ok()?;
+    let last = usize::from(u16_at(&index, 510)?);
+    let table = up_to(space, table, last + 512);
+    (0..256)
+        .map(|token| {
+            let start = usize::from(u16_at(&index, token * 2)?);
+            vmc::bytes::cstr_at(&table, start).map(<[u8]>::to_vec)
+        })
+        .collect()
+}
+
+/// `len` bytes, lent where they lie in one piece.
+fn bytes<'m>(space: &AddressSpace<'m>, at: VirtAddr, len: usize) -> Result<Cow<'m, [u8]>, vmc::ReadError> {
+    match space.slice(at, len) {
+        Some(lent) => Ok(Cow::Borrowed(lent)),
+        None => space.read_vec(at, len as u64, len).map(Cow::Owned),
+    }
+}
+
+/// As many of `len` bytes as there are, lent where they lie in one piece.
+fn up_to<'m>(space: &AddressSpace<'m>, at: VirtAddr, len: usize) -> Cow<'m, [u8]> {
+    let lent = space.contiguous(at, len);
+    if lent.is_empty() { Cow::Owned(space.read_part(at, len).0) } else { Cow::Borrowed(lent) }
+}
+
+/// A little-endian word of the offsets table.
+fn word(offsets: &[u8], index: usize) -> Option<u32> {
+    u32_at(offsets, index.checked_mul(4)?)
+}

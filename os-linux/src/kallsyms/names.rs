@@ -1,0 +1,118 @@
+//! Packed names, one after the other.
+
+use alloc::vec::Vec;
+
+/// Goes through the names of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Names<'t> {
+    rest: &'t [u8],
+    tokens: &'t [Vec<u8>],
+    left: usize,
+}
+
+/// One name, still packed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name<'t> {
+    packed: &'t [u8],
+    tokens: &'t [Vec<u8>],
+}
+
+impl<'t> Names<'t> {
+    pub(super) fn new(names: &'t [u8], tokens: &'t [Vec<u8>], count: usize) -> Self {
+        Self { rest: names, tokens, left: count }
+    }
+}
+
+impl<'t> Iterator for Names<'t> {
+    type Item = Name<'t>;
+
+    fn next(&mut self) -> Option<Name<'t>> {
+        self.left = self.left.checked_sub(1)?;
+        let (first, rest) = self.rest.split_first()?;
+        let (len, rest) = if first & 0x80 == 0 {
+            (usize::from(*first), rest)
+        } else {
+            let (second, rest) = rest.split_first()?;
+            (usize::from(first & 0x7f) | (usize::from(*second) << 7), rest)
+        };
+        let (packed, rest) = rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(Name { packed, tokens: self.tokens })
+    }
+}
+
+impl Name<'_> {
+    fn token(&self, index: usize) -> Option<&[u8]> {
+        self.tokens.get(usize::from(*self.packed.get(index)?)).map(Vec::as_slice)
+    }
+
+    /// Is the name, without the letter for its type, `text`?
+    pub(super) fn is(&self, text: &str) -> bool {
+        let mut rest = text.as_bytes();
+        let mut letter = true;
+        for index in 0..self.packed.len() {
+            let Some(mut token) = self.token(index) else { return false };
+            if letter && !token.is_empty() {
+                token = token.get(1..).unwrap_or_default();
+                letter = false;
+            }
+            let Some(behind) = rest.strip_prefix(token) else { return false };
+            rest = behind;
+        }
+        rest.is_empty() && !letter
+    }
+
+    /// A quick look: can it be one of `wanted`? (The first token decides most.)
+    pub(super) fn may_be_among(&self, wanted: &[&str]) -> bool {
+        let Some(first) = self.token(0).and_then(|token| token.get(1..)) else { return true };
+        wanted.iter().any(|text| text.as_bytes().starts_with(first))
+    }
+
+    /// The type's letter and the name, into `text`.
+    pub(super) fn expand(&self, text: &mut Vec<u8>) {
+        text.clear();
+        for index in 0..self.packed.len() {
+            text.extend_from_slice(self.token(index).unwrap_or_default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens() -> Vec<Vec<u8>> {
+        let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|byte| Vec::from([byte])).collect();
+        tokens[200] = b"Tsys_".to_vec();
+        tokens[201] = b"".to_vec();
+        tokens
+    }
+
+    #[test]
+    fn tokens_make_names() {
+        let tokens = tokens();
+        let packed = [4, 200, b'f', b'o', b'o', 3, b'd', 201, b'x', 1, b't'];
+        let names: Vec<Name<'_>> = Names::new(&packed, &tokens, 3).collect();
+        let mut text = Vec::new();
+        names[0].expand(&mut text);
+        assert_eq!(text, b"Tsys_foo");
+        assert!(names[0].is("sys_foo") && !names[0].is("sys_fo") && !names[0].is("sys_fooo"));
+        assert!(names[1].is("x") && names[2].is(""));
+        assert!(names[0].may_be_among(&["sys_bar"]) && !names[0].may_be_among(&["x"]));
+    }
+
+    #[test]
+    fn long_names_have_two_bytes_of_length() {
+        let tokens = tokens();
+        let mut packed = Vec::from([0x80 | 2, 1]);
+        packed.extend([b'a'; 130]);
+        assert_eq!(Names::new(&packed, &tokens, 5).map(|name| name.packed.len()).collect::<Vec<_>>(), [130]);
+    }
+
+    #[test]
+    fn a_cut_table_ends() {
+        let tokens = tokens();
+        assert_eq!(Names::new(&[5, 1, 2], &tokens, 9).count(), 0);
+        assert_eq!(Names::new(&[0x80], &tokens, 9).count(), 0);
+    }
+}

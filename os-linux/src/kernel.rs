@@ -1,0 +1,233 @@
+//! [`Linux`]: a guest's kernel, found, with its symbols and types at hand.
+
+use alloc::boxed::Box;
+use core::fmt;
+
+use once_cell::race::OnceBox;
+use vmc::layout::{LayoutError, Types};
+use vmc::symbols::SymbolTable;
+use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr};
+
+use crate::btf::Btf;
+use crate::cpus::Cpus;
+use crate::error::LinuxError;
+use crate::fields::*;
+use crate::find::{Found, VmcoreInfo, find};
+use crate::kallsyms::Kallsyms;
+use crate::lazy::Lazy;
+
+/// Places of the kernel's TLB.
+const TLB_ENTRIES: usize = 4096;
+
+/// A Linux guest.
+///
+/// Made from memory and vCPUs (none, where the target has no registers); everything else comes out of the guest.
+pub struct Linux<'m> {
+    memory: &'m dyn PhysMemory,
+    vcpus: &'m dyn Vcpus,
+    limits: Limits,
+    info: VmcoreInfo,
+    space: AddressSpace<'m>,
+    kallsyms: Kallsyms<'m>,
+    btf: Btf<'m>,
+    pub(crate) known: Known,
+    groups: Groups,
+    symbols: OnceBox<SymbolTable>,
+    cpus: OnceBox<Cpus>,
+}
+
+impl fmt::Debug for Linux<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linux").field("release", &self.info.release()).finish_non_exhaustive()
+    }
+}
+
+macro_rules! known {
+    ($($(#[$doc:meta])* $field:ident = $name:literal;)*) => {
+        /// Symbols that are asked for again and again, found in one pass over kallsyms.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct Known {
+            $($(#[$doc])* pub(crate) $field: Option<VirtAddr>,)*
+        }
+
+        impl Known {
+            fn find(kallsyms: &Kallsyms<'_>) -> Self {
+                let [$($field),*] = kallsyms.addresses_of(&[$($name),*]);
+                Self { $($field),* }
+            }
+        }
+    };
+}
+
+known! {
+    text = "_text";
+    start_btf = "__start_BTF";
+    stop_btf = "__stop_BTF";
+    init_task = "init_task";
+    modules = "modules";
+    per_cpu_offset = "__per_cpu_offset";
+    cpu_online_mask = "__cpu_online_mask";
+    nr_cpu_ids = "nr_cpu_ids";
+    current_task = "current_task";
+    pcpu_hot = "pcpu_hot";
+    tk_core = "tk_core";
+    vmemmap_base = "vmemmap_base";
+    vsyscall_mode = "vsyscall_mode";
+    special_mapping_name = "special_mapping_name";
+    simple_dname = "simple_dname";
+}
+
+macro_rules! groups {
+    ($($group:ident: $kind:ty;)*) => {
+        /// The groups of members, each looked up when it is first needed.
+        #[derive(Debug, Default)]
+        struct Groups {
+            $($group: Lazy<$kind, LayoutError>,)*
+        }
+
+        impl Linux<'_> {
+            $(pub(crate) fn $group(&self) -> Result<&$kind, LayoutError> {
+                self.groups.$group.get(|| FieldGroup::resolve(&self.btf))
+            })*
+        }
+    };
+}
+
+groups! {
+    task: TaskFields;
+    signal: SignalFields;
+    cred: CredFields;
+    mm: MmFields;
+    vma: VmaFields;
+    maple_range: MapleRangeFields;
+    maple_arange: MapleArangeFields;
+    vm_operations: VmOperationsFields;
+    special_mapping: SpecialMappingFields;
+    file: FileFields;
+    dentry: DentryFields;
+    dentry_operations: DentryOperationsFields;
+    mount: MountFields;
+    vfsmount: VfsMountFields;
+    inode: InodeFields;
+    super_block: SuperBlockFields;
+    page_cache: PageCacheFields;
+    xa_node: XaNodeFields;
+    page: PageFields;
+    module: ModuleFields;
+    module_memory: ModuleMemoryFields;
+    pt_regs: PtRegsFields;
+    timekeeper: TimekeeperFields;
+}
+
+impl<'m> Linux<'m> {
+    /// Finds the kernel in `memory`, with the default limits.
+    ///
+    /// # Errors
+    /// [`LinuxError`] where there is no Linux kernel, or it cannot be read without a profile.
+    pub fn open(memory: &'m dyn PhysMemory, vcpus: &'m dyn Vcpus) -> Result<Self, LinuxError> {
+        Self::open_with(memory, vcpus, Limits::default())
+    }
+
+    /// Finds the kernel in `memory`.
+    ///
+    /// # Errors
+    /// [`LinuxError`] where there is no Linux kernel, or it cannot be read without a profile.
+    pub fn open_with(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        limits: Limits,
+    ) -> Result<Self, LinuxError> {
+        let Found { info, tables } = find(memory, vcpus)?;
+        let space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
+        let kallsyms = Kallsyms::load(&space, &info, &limits)?;
+        let known = Known::find(&kallsyms);
+        let (Some(start), Some(stop)) = (known.start_btf, known.stop_btf) else {
+            return Err(LinuxError::NoTypes { release: info.release().into() });
+        };
+        let btf = Btf::load(&space, start, stop, &limits)?;
+        Ok(Self {
+            memory,
+            vcpus,
+            limits,
+            info,
+            space,
+            kallsyms,
+            btf,
+            known,
+            groups: Groups::default(),
+            symbols: OnceBox::new(),
+            cpus: OnceBox::new(),
+        })
+    }
+
+    /// The physical memory.
+    #[must_use]
+    pub const fn memory(&self) -> &'m dyn PhysMemory {
+        self.memory
+    }
+
+    /// The vCPUs.
+    #[must_use]
+    pub const fn vcpus(&self) -> &'m dyn Vcpus {
+        self.vcpus
+    }
+
+    /// The bounds that are kept.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the kernel says of itself.
+    #[must_use]
+    pub const fn vmcoreinfo(&self) -> &VmcoreInfo {
+        &self.info
+    }
+
+    /// The kernel's address space.
+    #[must_use]
+    pub const fn space(&self) -> &AddressSpace<'m> {
+        &self.space
+    }
+
+    /// The kernel's page tables.
+    #[must_use]
+    pub const fn tables(&self) -> &PageTables {
+        self.space.tables()
+    }
+
+    /// The kernel's symbols, packed.
+    #[must_use]
+    pub const fn kallsyms(&self) -> &Kallsyms<'m> {
+        &self.kallsyms
+    }
+
+    /// The kernel's types.
+    #[must_use]
+    pub const fn types(&self) -> &Btf<'m> {
+        &self.btf
+    }
+
+    /// The kernel's symbols, unpacked when they are first asked for.
+    #[must_use]
+    pub fn symbols(&self) -> &SymbolTable {
+        self.symbols.get_or_init(|| Box::new(self.kallsyms.table()))
+    }
+
+    /// The guest's CPUs as the kernel numbers them, and which vCPU each is.
+    #[must_use]
+    pub(crate) fn cpus(&self) -> &Cpus {
+        self.cpus.get_or_init(|| Box::new(Cpus::find(self)))
+    }
+
+    /// A symbol that has to be there.
+    pub(crate) fn need(&self, name: &'static str, at: Option<VirtAddr>) -> Result<VirtAddr, LinuxError> {
+        at.ok_or(LinuxError::NoSymbol { name })
+    }
+
+    /// The size of a kernel stack: that of the union which holds the first one (`union thread_union`), else 16 KiB.
+    pub(crate) fn stack_size(&self) -> u64 {
+        let size = self.btf.size_of("thread_union").unwrap_or(16 << 10);
+        if size.is_power_of_two() && (4 << 10..=1 << 20).contains(&size) { size } else { 16 << 10 }
+    }
+}

@@ -1,0 +1,126 @@
+//! Pages of files out of the page cache: what was read from a file lies in memory whether or not a process maps it.
+//!
+//! Source: `include/linux/xarray.h`, `include/linux/pagemap.h`. `address_space.i_pages` is an xarray: entries whose low two bits
+//! are `10` lead to a node or, with a small number, to a sibling slot; those with bit 0 are values (the page is swapped out or
+//! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
+
+use vmc::layout::Types;
+use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
+
+use crate::error::LinuxError;
+use crate::kernel::Linux;
+
+/// Where `struct page`s begin without KASLR, four levels (`Documentation/arch/x86/x86_64/mm.rst`).
+const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
+/// The largest folio is 1 GiB.
+const LARGEST_FOLIO: u64 = 1 << 18;
+
+/// A file, as the page cache has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CachedFile<'k, 'm> {
+    linux: &'k Linux<'m>,
+    /// Its `address_space`.
+    mapping: VirtAddr,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Its inode.
+    pub(crate) inode: VirtAddr,
+}
+
+impl<'k, 'm> CachedFile<'k, 'm> {
+    /// The file that the `struct file` at `file` is open on.
+    pub(crate) fn of(linux: &'k Linux<'m>, file: VirtAddr) -> Result<Self, LinuxError> {
+        let space = linux.space();
+        let inode = linux.file()?.inode.pointer(space, file).map_err(LinuxError::read("f_inode"))?;
+        let fields = linux.inode()?;
+        let read = LinuxError::read("an inode");
+        let mapping = fields.mapping.pointer(space, inode).map_err(&read)?;
+        let size = fields.size.read(space, inode).map_err(&read)?;
+        Ok(Self { linux, mapping, size, inode })
+    }
+
+    /// Where page number `index` of the file lies, if the cache has it.
+    pub(crate) fn page(&self, index: u64) -> Result<PhysAddr, Fault> {
+        let gone = Fault::NotResident { page: index };
+        let lookup = |reason| move |_| Fault::Lookup { reason };
+        let no_types = |_| Fault::Lookup { reason: "the kernel's types do not describe the page cache" };
+        let space = self.linux.space();
+        let nodes = self.linux.xa_node().map_err(no_types)?;
+        let head = self.linux.page_cache().map_err(no_types)?.head;
+        let mut entry =
+            head.read(space, self.mapping).map_err(lookup("the page cache's tree cannot be read"))?;
+        let mut last_shift = 64;
+        while entry & 3 == 2 && entry > 4096 {
+            let node = VirtAddr::new(entry - 2);
+            let unreadable = lookup("a node of the page cache's tree cannot be read");
+            let shift = u32::from(nodes.shift.read(space, node).map_err(unreadable)?);
+            // Each level covers six bits less than the one above.
+            if shift >= last_shift || shift > 60 {
+                return Err(Fault::Lookup { reason: "the page cache's tree is damaged" });
+            }
+            if last_shift == 64 && shift + 6 < 64 && index >> (shift + 6) != 0 {
+                return Err(gone);
+            }
+            last_shift = shift;
+            let slots = nodes.slots.address(node);
+            let at = |slot: u64| space.read_u64(slots.wrapping_add(slot * 8)).map_err(unreadable);
+            entry = at((index >> shift) & 63)?;
+            // A sibling names the slot that its large folio stands in.
+            if entry & 3 == 2 && entry >> 2 < 63 {
+                entry = at(entry >> 2)?;
+            }
+        }
+        // Nothing, or a value that says where the page went; a head that is no node stands for page 0 alone.
+        if entry == 0 || entry & 3 != 0 {
+            return Err(gone);
+        }
+        self.frame_of(VirtAddr::new(entry), index)
+    }
+
+    /// Where page `index` lies, given its folio's `struct page`.
+    fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
+        let damaged = Fault::Lookup { reason: "the page cache holds what is no page" };
+        let linux = self.linux;
+        let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
+        let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
+        let base =
+            linux.known.vmemmap_base.and_then(|at| linux.space().read_u64(at).ok()).unwrap_or(VMEMMAP_FIXED);
+        let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
+        let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
+            return Err(damaged);
+        };
+        if !offset.is_multiple_of(size) {
+            return Err(damaged);
+        }
+        let frame = (offset / size).checked_add(into).filter(|frame| *frame < 1 << 40);
+        frame.map(|frame| PhysAddr::new(frame << 12)).ok_or(damaged)
+    }
+
+    /// Fills `buf` from `offset` in the file on; `buf` must not cross a page.
+    pub(crate) fn read_in_page(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let page = self.page(offset / 4096)?;
+        Ok(self.linux.memory().read(page.wrapping_add(offset % 4096), buf)?)
+    }
+
+    /// Fills `buf` from `offset` in the file on; what is not resident is zero, and `missing` is called with each such
+    /// range of `buf`.
+    pub(crate) fn read_with_holes(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        mut missing: impl FnMut(core::ops::Range<usize>),
+    ) {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset.saturating_add(done as u64);
+            let step = ((4096 - at % 4096) as usize).min(buf.len() - done);
+            if let Some(part) = buf.get_mut(done..done + step)
+                && self.read_in_page(at, part).is_err()
+            {
+                part.fill(0);
+                missing(done..done + step);
+            }
+            done += step;
+        }
+    }
+}

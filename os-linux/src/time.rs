@@ -1,0 +1,39 @@
+//! When the guest booted, by its own clock.
+//!
+//! `offs_real` leads from the monotonic clock to the wall clock, `offs_boot` to the time since boot; their difference is
+//! the wall clock at boot (`getboottime64()`, `kernel/time/timekeeping.c`).
+
+use vmc::layout::Types;
+
+use crate::error::LinuxError;
+use crate::kernel::Linux;
+
+/// Nanoseconds of the year 2200: a wall clock beyond is none.
+const LATEST: i128 = 7_258_118_400 * 1_000_000_000;
+
+impl Linux<'_> {
+    /// When the guest booted, in nanoseconds since 1970 (UTC), by its own wall clock.
+    ///
+    /// # Errors
+    /// [`LinuxError`] where the clock is not to be found, or cannot be right.
+    pub fn boot_time(&self) -> Result<i128, LinuxError> {
+        let core = self.need("tk_core", self.known.tk_core)?;
+        let fields = self.timekeeper()?;
+        // A sequence counter comes first, aligned to 8 bytes; since 6.13 the whole has a name.
+        let offset = self.types().member("tk_data", "timekeeper").map_or(8, |member| member.offset);
+        let keeper = core.wrapping_add(offset);
+        let read = LinuxError::read("the clock");
+        let real = fields.offset_real.read(self.space(), keeper).map_err(&read)?;
+        let boot = fields.offset_boot.read(self.space(), keeper).map_err(&read)?;
+        let at_boot = i128::from(real.cast_signed()) - i128::from(boot.cast_signed());
+        if (0..LATEST).contains(&at_boot) {
+            Ok(at_boot)
+        } else {
+            Err(LinuxError::Broken {
+                what: "the clock",
+                at: keeper,
+                reason: "the boot time is before 1970 or after 2200",
+            })
+        }
+    }
+}
