@@ -1,0 +1,242 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// See into virtual machines from outside: what runs in them and where every thread stands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmc",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
+    max_term_width = 100,
+    after_help = "TARGET is a memory image: a raw image or an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
+        also as .zst. Its format is found from its content.\n\n\
+        Examples:\n  \
+        vmc ps mem.elf                   processes, like ps -ef\n  \
+        vmc bt mem.elf --pid 85          stacks of all threads of process 85\n  \
+        vmc maps mem.elf --pid 85        its mappings, like /proc/85/maps\n  \
+        vmc info mem.elf --format json   the guest as one JSON object\n\n\
+        Exit status: 0 done; 1 the target cannot be read or what was asked for is not in it; 2 wrong usage."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Options that every command takes.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Common {
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    /// Debug files that refine what is found (not used yet)
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) symbols: Vec<PathBuf>,
+    /// Where unpacked images are kept [default: ~/.cache/vmc]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Keep nothing on disk
+    #[arg(long, global = true)]
+    pub(crate) no_cache: bool,
+    /// Say nothing but failures on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    /// The guest's operating system [default: found]
+    #[arg(long, global = true, value_enum, value_name = "OS")]
+    pub(crate) os: Option<Os>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned, for people
+    Table,
+    /// One JSON document
+    Json,
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values
+    Csv,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// Where stdout is a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// A guest's operating system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Os {
+    /// Linux
+    Linux,
+    /// Windows
+    Windows,
+}
+
+/// What is to be looked at.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Target {
+    /// A memory image
+    pub(crate) target: String,
+}
+
+/// An address, `0x…`.
+fn address(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let digits = digits.ok_or("an address begins with 0x")?;
+    u64::from_str_radix(digits, 16).map_err(|_| format!("0x{digits} is no 64-bit hexadecimal number"))
+}
+
+/// A length in bytes, decimal or `0x…`.
+fn length(text: &str) -> Result<u64, String> {
+    address(text).or_else(|_| text.parse().map_err(|_| format!("{text} is no number of bytes")))
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What guest it is: release, host name, CPUs, memory, where the kernel lies
+    #[command(after_help = "Example:\n  vmc info mem.elf")]
+    Info(Target),
+    /// Processes, like ps -ef
+    #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'")]
+    Ps {
+        #[command(flatten)]
+        target: Target,
+        /// Show who started whom
+        #[arg(long)]
+        tree: bool,
+    },
+    /// Threads of all processes, or of one
+    #[command(after_help = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85")]
+    Threads {
+        #[command(flatten)]
+        target: Target,
+        /// Only the threads of this process
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
+    /// A process' mappings, like /proc/PID/maps
+    #[command(after_help = "Example:\n  vmc maps mem.elf --pid 85")]
+    Maps {
+        #[command(flatten)]
+        target: Target,
+        /// The process
+        #[arg(long, value_name = "PID")]
+        pid: u32,
+    },
+    /// Kernel modules, like lsmod, or the libraries of a process
+    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85")]
+    Modules {
+        #[command(flatten)]
+        target: Target,
+        /// The libraries of this process
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
+    /// Stacks of all threads, like gdb's bt (the user part)
+    #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
+        vmc bt mem.elf --tid 113 --format json\n\n\
+        A frame's ip is the return address in its caller; names are looked up one byte before it.\n\
+        Kernel frames are not walked yet.")]
+    Bt {
+        #[command(flatten)]
+        target: Target,
+        /// Only the threads of this process
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// Only this thread
+        #[arg(long, value_name = "TID")]
+        tid: Option<u32>,
+        /// The user part alone
+        #[arg(long)]
+        user: bool,
+        /// Names as they stand in the symbol tables
+        #[arg(long)]
+        no_demangle: bool,
+    },
+    /// The kernel's symbols, like nm; or those of one name; or what lies at an address
+    #[command(
+        after_help = "Examples:\n  vmc symbols mem.elf init_task\n  vmc symbols mem.elf 0xffffffff81000000"
+    )]
+    Symbols {
+        #[command(flatten)]
+        target: Target,
+        /// A name, or an address that begins with 0x
+        what: Option<String>,
+    },
+    /// The layout of a kernel type, like pahole
+    #[command(after_help = "Example:\n  vmc types mem.elf task_struct")]
+    Types {
+        #[command(flatten)]
+        target: Target,
+        /// The structure or union
+        name: String,
+    },
+    /// Where an address lies in physical memory, and by which page-table entries
+    #[command(after_help = "Examples:\n  vmc translate mem.elf 0xffffffff81000000\n  \
+        vmc translate mem.elf --pid 85 0x7ffd19bd9740")]
+    Translate {
+        #[command(flatten)]
+        target: Target,
+        /// In this process' address space; without it, in the kernel's
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The address
+        #[arg(value_parser = address, value_name = "0xADDR")]
+        address: u64,
+    },
+    /// Bytes of memory, as a hexdump
+    #[command(after_help = "Examples:\n  vmc read mem.elf 0xffffffff81000000 64\n  \
+        vmc read mem.elf --pid 85 0x400000 4096 --raw > page")]
+    Read {
+        #[command(flatten)]
+        target: Target,
+        /// In this process' address space; without it, in the kernel's
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The address
+        #[arg(value_parser = address, value_name = "0xADDR")]
+        address: u64,
+        /// How many bytes
+        #[arg(value_parser = length, value_name = "LEN")]
+        len: u64,
+        /// Write the bytes and nothing else
+        #[arg(long)]
+        raw: bool,
+    },
+}
+
+impl Command {
+    /// The target that it is to look at.
+    pub(crate) fn target(&self) -> &str {
+        match self {
+            Self::Info(target)
+            | Self::Ps { target, .. }
+            | Self::Threads { target, .. }
+            | Self::Maps { target, .. }
+            | Self::Modules { target, .. }
+            | Self::Bt { target, .. }
+            | Self::Symbols { target, .. }
+            | Self::Types { target, .. }
+            | Self::Translate { target, .. }
+            | Self::Read { target, .. } => &target.target,
+        }
+    }
+}

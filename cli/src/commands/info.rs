@@ -1,0 +1,46 @@
+//! `info`: what guest it is.
+
+use serde_json::{Value, json};
+use vmc::Vcpus;
+
+use crate::commands::Context;
+use crate::failure::Failure;
+use crate::output::{address, object, optional, time};
+
+/// The version of the JSON documents' schema.
+const SCHEMA: u32 = 1;
+
+pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    let facts = context.linux.facts();
+    let image = context.image;
+    context.notes.row(&"info", &facts.errors);
+    let text = |text: String| Value::String(text);
+    let fields = [
+        ("schema", json!(SCHEMA)),
+        ("os", json!("linux")),
+        ("release", json!(facts.release)),
+        ("version", optional(facts.version, text)),
+        ("arch", json!(facts.architecture.name())),
+        ("hostname", optional(facts.hostname, text)),
+        ("cpus", optional(facts.cpus, |cpus| json!(cpus))),
+        ("memory_bytes", json!(image.ram_bytes())),
+        ("kernel_base", address(facts.kernel_base)),
+        ("kaslr_offset", optional(facts.kaslr_offset, |offset| address(offset))),
+        ("page_table_root", address(facts.page_table_root)),
+        ("page_table_levels", json!(facts.page_table_levels)),
+        ("boot_time", optional(facts.boot_time.and_then(time), text)),
+        ("types", json!("btf")),
+        ("symbols", json!("kallsyms")),
+        ("registers", json!(image.count() > 0)),
+        ("backend", json!("dump")),
+        ("format", json!(image.format().name())),
+        (
+            "layout",
+            json!(match image.format() {
+                vmc_dump::Format::ElfCore => "the core's program headers",
+                _ => "flat: an offset is a physical address",
+            }),
+        ),
+    ];
+    context.output().object(object(fields, &facts.errors))
+}

@@ -1,0 +1,135 @@
+//! `translate` and `read`: addresses and bytes.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use vmc::view::RowErrors;
+use vmc::{ReadExt, TranslateError, VirtAddr, Walk};
+use vmc_linux::AddressSpaceOf;
+
+use crate::args::Format;
+use crate::commands::Context;
+use crate::failure::Failure;
+use crate::output::{Object, address, object};
+
+/// `read` gives no more than this at once: it is kept in memory before the first byte is written.
+const MOST: usize = 16 << 20;
+
+/// The memory of process `pid`, if one was named.
+fn memory_of<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Option<AddressSpaceOf<'a, 'a>>, Failure> {
+    let Some(pid) = pid else { return Ok(None) };
+    context.process(pid)?.memory().map(Some).map_err(|why| context.failed(why))
+}
+
+pub(crate) fn translate(context: &Context<'_>, pid: Option<u32>, virt: u64) -> Result<(), Failure> {
+    let process = memory_of(context, pid)?;
+    let space = process.as_ref().map_or(context.linux.space(), |process| process.tables());
+    let walked = space.walk(VirtAddr::new(virt));
+    let mut output = context.output();
+    let row = match &walked {
+        Ok(walk) => translation(virt, walk),
+        Err(why) => {
+            object([("virtual", address(virt)), ("reason", json!(why.to_string()))], &RowErrors::default())
+        }
+    };
+    if let (Format::Table, Ok(walk)) = (output.format(), &walked) {
+        print_walk(output.stream(), virt, walk)?;
+    } else {
+        output.object(row)?;
+    }
+    walked.map(|_| ()).map_err(|why| not_mapped(context, virt, &why))
+}
+
+fn not_mapped(context: &Context<'_>, virt: u64, why: &TranslateError) -> Failure {
+    Failure::Said(format!("{}: {virt:#x} is not mapped: {why}", context.name))
+}
+
+fn translation(virt: u64, walk: &Walk) -> Object {
+    let entry = |entry: &vmc::WalkEntry| json!({ "level": entry.level, "address": address(entry.at), "value": address(entry.value) });
+    let fields = [
+        ("virtual", address(virt)),
+        ("physical", address(walk.physical)),
+        ("page_size", json!(walk.page_size)),
+        ("writable", json!(walk.writable)),
+        ("user", json!(walk.user)),
+        ("executable", json!(walk.executable)),
+        ("entries", Value::Array(walk.entries().iter().map(entry).collect())),
+    ];
+    object(fields, &RowErrors::default())
+}
+
+fn print_walk(out: &mut impl Write, virt: u64, walk: &Walk) -> Result<(), Failure> {
+    writeln!(out, "virtual   {virt:#x}")?;
+    for entry in walk.entries() {
+        writeln!(out, "level {}   entry {:#018x} at physical {}", entry.level, entry.value, entry.at)?;
+    }
+    let may = |yes, letter| if yes { letter } else { '-' };
+    let rights = [may(walk.user, 'u'), may(walk.writable, 'w'), may(walk.executable, 'x')];
+    writeln!(
+        out,
+        "physical  {} ({} KiB page, {})",
+        walk.physical,
+        walk.page_size >> 10,
+        String::from_iter(rights)
+    )?;
+    Ok(out.flush()?)
+}
+
+pub(crate) fn read(
+    context: &Context<'_>,
+    pid: Option<u32>,
+    at: u64,
+    len: u64,
+    raw: bool,
+) -> Result<(), Failure> {
+    let process = memory_of(context, pid)?;
+    let start = VirtAddr::new(at);
+    let bytes = match &process {
+        Some(process) => process.read_vec(start, len, MOST),
+        None => context.linux.space().read_vec(start, len, MOST),
+    };
+    let bytes = bytes.map_err(|why| Failure::Said(format!("{}: {why}", context.name)))?;
+    let mut output = context.output();
+    if raw {
+        output.stream().write_all(&bytes)?;
+        return Ok(output.stream().flush()?);
+    }
+    if output.format() != Format::Table {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        return output
+            .object(object([("address", address(at)), ("bytes", json!(hex))], &RowErrors::default()));
+    }
+    let out = output.stream();
+    for (index, line) in bytes.chunks(16).enumerate() {
+        writeln!(out, "{}", hex_line(at.wrapping_add(index as u64 * 16), line))?;
+    }
+    Ok(out.flush()?)
+}
+
+/// A line like hexdump's: the address, sixteen bytes, and what of them can be shown.
+fn hex_line(at: u64, bytes: &[u8]) -> String {
+    let mut hex = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        hex.push_str(if index == 8 { "  " } else { " " });
+        hex.push_str(&format!("{byte:02x}"));
+    }
+    let shown: String = bytes
+        .iter()
+        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+        .collect();
+    format!("{at:016x} {hex:<49}  |{shown}|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex_line;
+
+    #[test]
+    fn a_line_is_aligned_whatever_its_length() {
+        let whole = hex_line(0x10, b"0123456789abcdef");
+        let part = hex_line(0x20, b"\x1b\x00z");
+        assert_eq!(whole.find('|'), part.find('|'));
+        assert!(part.ends_with("|..z|"));
+        assert!(whole.len() <= 87);
+    }
+}

@@ -1,0 +1,91 @@
+//! The commands, one a module: each asks the guest and makes rows of the answer.
+
+mod info;
+mod maps;
+mod memory;
+mod modules;
+mod ps;
+mod symbols;
+mod threads;
+mod tree;
+mod types;
+
+use vmc_dump::Image;
+use vmc_linux::{Linux, LinuxError, Task};
+
+use crate::args::{Args, Command, Common};
+use crate::failure::Failure;
+use crate::notes::Notes;
+use crate::output::Output;
+use crate::target;
+
+/// What every command works with.
+pub(crate) struct Context<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) common: &'a Common,
+    pub(crate) notes: &'a Notes,
+    pub(crate) image: &'a Image,
+    pub(crate) linux: &'a Linux<'a>,
+}
+
+impl<'a> Context<'a> {
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(self.common)
+    }
+
+    /// A failure of the guest's, with the target's name.
+    pub(crate) fn failed(&self, source: LinuxError) -> Failure {
+        Failure::Guest { target: self.name.to_owned(), source }
+    }
+
+    /// The process `pid`.
+    pub(crate) fn process(&self, pid: u32) -> Result<Task<'a, 'a>, Failure> {
+        self.linux.process(pid).map_err(|why| self.failed(why))
+    }
+
+    /// The items of a list as far as it goes. Where it breaks off, that is said; where nothing came before, it is a failure.
+    pub(crate) fn as_far_as_it_goes<T>(
+        &self,
+        items: impl IntoIterator<Item = Result<T, LinuxError>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut found = Vec::new();
+        for item in items {
+            match item {
+                Ok(item) => found.push(item),
+                Err(why) if found.is_empty() => return Err(self.failed(why)),
+                Err(why) => self.cut(&why),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Says that a list is not whole.
+    pub(crate) fn cut(&self, why: &LinuxError) {
+        self.notes.warning(&format_args!("{}: incomplete: {why}", self.name));
+    }
+}
+
+/// Does what was asked for.
+pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
+    let name = args.command.target();
+    let image = target::open(name, &args.common, notes)?;
+    let linux = Linux::open(&image, &image);
+    let linux = linux.map_err(|source| Failure::Guest { target: name.to_owned(), source })?;
+    let context = Context { name, common: &args.common, notes, image: &image, linux: &linux };
+    match &args.command {
+        Command::Info(_) => info::run(&context),
+        Command::Ps { tree: false, .. } => ps::run(&context),
+        Command::Ps { tree: true, .. } => tree::run(&context),
+        Command::Threads { pid, .. } => threads::run(&context, *pid),
+        Command::Maps { pid, .. } => maps::run(&context, *pid),
+        Command::Modules { pid, .. } => modules::run(&context, *pid),
+        Command::Bt { .. } => Err(Failure::Said("later".into())),
+        Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
+        Command::Types { name, .. } => types::run(&context, name),
+        Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
+        Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
+    }?;
+    notes.end_of_rows();
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! `modules`: kernel modules, or the libraries of a process.
+
+use serde_json::{Value, json};
+use vmc::view::Module;
+
+use crate::commands::Context;
+use crate::failure::Failure;
+use crate::output::{Align, Column, Object, Row, address, object, optional};
+
+/// What both kinds of modules have in JSON.
+fn json_of(row: &Module) -> Object {
+    let fields = [
+        ("name", json!(row.name)),
+        ("path", json!(row.path)),
+        ("base", address(row.base)),
+        ("size", json!(row.size)),
+        ("state", json!(row.state)),
+        ("build_id", optional(row.build_id.as_ref(), |id| Value::String(id.to_string()))),
+        ("object", if row.object.is_null() { Value::Null } else { address(row.object) }),
+    ];
+    object(fields, &row.errors)
+}
+
+const FIELDS: &[&str] = &["name", "path", "base", "size", "state", "build_id", "object", "errors"];
+
+struct KernelModule(Module);
+
+impl Row for KernelModule {
+    const FIELDS: &'static [&'static str] = FIELDS;
+    const COLUMNS: &'static [Column] =
+        &[("MODULE", Align::Left), ("SIZE", Align::Right), ("STATE", Align::Left), ("BASE", Align::Left)];
+
+    fn json(&self) -> Object {
+        json_of(&self.0)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let row = &self.0;
+        vec![
+            row.name.clone(),
+            row.size.to_string(),
+            row.state.unwrap_or("?").to_owned(),
+            row.base.to_string(),
+        ]
+    }
+}
+
+struct Library(Module);
+
+impl Row for Library {
+    const FIELDS: &'static [&'static str] = FIELDS;
+    const COLUMNS: &'static [Column] =
+        &[("BASE", Align::Left), ("SIZE", Align::Right), ("BUILD-ID", Align::Left), ("PATH", Align::Left)];
+
+    fn json(&self) -> Object {
+        json_of(&self.0)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let row = &self.0;
+        // Twelve digits tell builds apart; the whole is in the other formats.
+        let id =
+            row.build_id.as_ref().map_or_else(String::new, |id| id.to_string().chars().take(12).collect());
+        vec![
+            row.base.to_string(),
+            row.size.to_string(),
+            id,
+            row.path.clone().unwrap_or_else(|| row.name.clone()),
+        ]
+    }
+}
+
+pub(crate) fn run(context: &Context<'_>, pid: Option<u32>) -> Result<(), Failure> {
+    let Some(pid) = pid else {
+        let modules = context.linux.modules().map_err(|why| context.failed(why))?;
+        let modules = context.as_far_as_it_goes(modules)?;
+        for row in &modules {
+            context.notes.row(&row.name, &row.errors);
+        }
+        return context.output().rows(modules.into_iter().map(KernelModule));
+    };
+    let memory = context.process(pid)?.memory().map_err(|why| context.failed(why))?;
+    let images = memory.module_rows();
+    for row in &images {
+        context.notes.row(&row.name, &row.errors);
+    }
+    context.output().rows(images.into_iter().map(Library))
+}

@@ -1,0 +1,85 @@
+//! `threads`: threads of all processes, or of one.
+
+use serde_json::json;
+use vmc::view::Thread;
+use vmc_linux::Task;
+
+use crate::commands::Context;
+use crate::commands::ps::unknown;
+use crate::failure::Failure;
+use crate::output::{Align, Column, Object, Row, address, object, optional};
+
+struct ThreadRow(Thread);
+
+impl Row for ThreadRow {
+    const FIELDS: &'static [&'static str] =
+        &["tid", "pid", "name", "state", "cpu", "on_cpu", "object", "errors"];
+    const COLUMNS: &'static [Column] = &[
+        ("PID", Align::Right),
+        ("TID", Align::Right),
+        ("S", Align::Left),
+        ("CPU", Align::Right),
+        ("ON", Align::Left),
+        ("NAME", Align::Left),
+    ];
+
+    fn json(&self) -> Object {
+        let row = &self.0;
+        let fields = [
+            ("tid", json!(row.tid)),
+            ("pid", json!(row.pid)),
+            ("name", json!(row.name)),
+            ("state", optional(row.state, |state| json!(state.to_string()))),
+            ("cpu", json!(row.cpu)),
+            ("on_cpu", json!(row.on_cpu)),
+            ("object", address(row.object)),
+        ];
+        object(fields, &row.errors)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let row = &self.0;
+        vec![
+            row.pid.to_string(),
+            row.tid.to_string(),
+            row.state.map_or_else(unknown, |state| state.to_string()),
+            row.cpu.map_or_else(unknown, |cpu| cpu.to_string()),
+            if row.on_cpu { "*" } else { "" }.to_owned(),
+            row.name.clone(),
+        ]
+    }
+}
+
+pub(crate) fn run(context: &Context<'_>, pid: Option<u32>) -> Result<(), Failure> {
+    let rows: Vec<Thread> = tasks(context, pid)?.iter().map(Task::thread_row).collect();
+    for row in &rows {
+        context.notes.row(&format_args!("tid {}", row.tid), &row.errors);
+    }
+    context.output().rows(rows.into_iter().map(ThreadRow))
+}
+
+/// The threads of one process or of all, as far as the lists go.
+pub(crate) fn tasks<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Vec<Task<'a, 'a>>, Failure> {
+    let leaders = match pid {
+        Some(pid) => vec![context.process(pid)?],
+        None => {
+            let all = context.linux.processes().map_err(|why| context.failed(why))?;
+            context.as_far_as_it_goes(all)?
+        }
+    };
+    let mut found = Vec::new();
+    for leader in leaders {
+        match leader.threads() {
+            Ok(threads) => {
+                for thread in threads {
+                    match thread {
+                        Ok(thread) => found.push(thread),
+                        Err(why) => context.cut(&why),
+                    }
+                }
+            }
+            Err(why) => context.cut(&why),
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,34 @@
+//! `vmc`: what runs in a virtual machine and where every thread stands, seen from outside.
+//!
+//! This binary parses, asks the library crates and prints; no kernel structure is known here. The way of the data:
+//! [`args`] -> [`target`] -> [`commands`] -> [`output`].
+
+mod args;
+mod commands;
+mod demangle;
+mod failure;
+mod notes;
+mod output;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Args;
+use failure::Failure;
+use notes::Notes;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let notes = Notes::new(&args.common);
+    match commands::run(&args, &notes) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has gone: nobody is left to tell.
+        Err(Failure::Output(why)) if why.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(why) => {
+            notes.failure(&why);
+            ExitCode::from(1)
+        }
+    }
+}
