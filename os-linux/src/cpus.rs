@@ -42,11 +42,6 @@ impl Cpus {
         cpus
     }
 
-    /// The CPUs' per-CPU bases.
-    pub(crate) fn offsets(&self) -> &[u64] {
-        &self.offsets
-    }
-
     /// Where the pointer to the running task lies in a per-CPU area: `current_task` until 6.1 and since 6.15, a member
     /// of `pcpu_hot` between.
     fn current(linux: &Linux<'_>) -> Option<VirtAddr> {

@@ -1,12 +1,58 @@
 //! Linux guests, seen from outside, without a profile.
 //!
-//! (crate documentation follows)
+//! # What it gives
+//! [`Linux`] finds the kernel in physical memory and reads it:
+//! * [`facts`](Linux::facts): release, host name, boot time, where the kernel lies;
+//! * [`processes`](Linux::processes) and their [`threads`](Task::threads), as [rows](Task::process_row) with credentials,
+//!   states, command lines and the paths of their programs;
+//! * a process' [`memory`](Task::memory): its bytes, also those that its page tables lack and the page cache has, its
+//!   [mappings](AddressSpaceOf::mapping_rows) and its [images](AddressSpaceOf::module_rows);
+//! * [`stacks`](Linux::stacks): the user part of every thread's stack, running or not, with names;
+//! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
+//!
+//! # What it needs
+//! Memory ([`vmc::PhysMemory`]) of an x86_64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
+//! what distributions build. Registers ([`vmc::Vcpus`]) only for threads that are on a CPU. No symbol file, no profile,
+//! no configuration; no allocator tricks, no file, no process (`no_std`).
+//!
+//! # What it is not for
+//! It opens no file and attaches to no machine: backends (`vmc-dump`) do. Kernel stacks are not walked yet; aarch64,
+//! kernels without BTF and 32-bit programs are not read yet.
+//!
+//! # Why it is fast
+//! The kernel is found through the page tables of a vCPU, not by searching memory; kallsyms and BTF are read where they
+//! lie; members are looked up once; nothing is unpacked that no answer needs.
+//!
+//! # Hostile input
+//! Everything that is read was written by the guest. Walks are bounded ([`vmc::Limits`]) and find circles, lengths are
+//! checked before they are believed, and a row that could be read only in part says what is missing.
+//!
+//! # Example
+//! ```
+//! use vmc_dump::Image;
+//! use vmc_linux::Linux;
+//!
+//! let image = Image::open("../guests/sample/mem.elf.zst")?;
+//! let linux = Linux::open(&image, &image)?;
+//! let names: Vec<String> = linux.processes()?.filter_map(|task| task.ok()?.name().ok()).collect();
+//! assert_eq!(names[0], "init");
+//!
+//! // The stack of the first thread of the process `deep`.
+//! let deep = linux.processes()?.filter_map(Result::ok).find(|task| task.name().is_ok_and(|name| name == "deep"));
+//! let deep = deep.expect("the sample runs it");
+//! let stacks = linux.stacks(&[deep]);
+//! let stack = stacks.user_stack(&deep, &mut vmc_unwind::Cache::new());
+//! let names: Vec<&str> = stack.frames.iter().filter_map(|frame| Some(frame.symbol.as_ref()?.name.as_str())).collect();
+//! assert!(names.contains(&"f40") && names.contains(&"main"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![no_std]
 
 extern crate alloc;
 
 mod btf;
 mod cpus;
+mod elf;
 mod error;
 mod facts;
 mod fields;
@@ -18,6 +64,7 @@ mod lazy;
 mod lists;
 mod mm;
 mod modules;
+mod stack;
 mod task;
 mod time;
 
@@ -28,4 +75,5 @@ pub use find::VmcoreInfo;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
 pub use mm::AddressSpaceOf;
+pub use stack::Stacks;
 pub use task::Task;

@@ -48,6 +48,12 @@ pub struct Limits {
     pub type_depth: usize,
     /// Bytes of one unwind section (`.eh_frame`, `.eh_frame_hdr`): a browser's has some 30 MiB.
     pub unwind_bytes: usize,
+    /// Bytes of one CIE or FDE: the largest of a browser's have some ten thousand.
+    pub unwind_entry_bytes: usize,
+    /// Bytes of CIEs and FDEs that one walk over a stack may evaluate; an ordinary frame takes a hundred.
+    pub unwind_walk_bytes: usize,
+    /// Signal frames of one stack: handlers nest by the number of signals, which is 64.
+    pub signal_frames: usize,
     /// Headers (program, section) of one ELF file.
     pub elf_headers: usize,
     /// Bytes of notes of one ELF file.
@@ -81,6 +87,9 @@ impl Limits {
         btf_types: 1 << 21,
         type_depth: 32,
         unwind_bytes: 128 << 20,
+        unwind_entry_bytes: 256 << 10,
+        unwind_walk_bytes: 4 << 20,
+        signal_frames: 64,
         elf_headers: 1024,
         note_bytes: 64 << 10,
         frames: 1024,

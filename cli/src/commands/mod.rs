@@ -1,5 +1,6 @@
 //! The commands, one a module: each asks the guest and makes rows of the answer.
 
+mod bt;
 mod info;
 mod maps;
 mod memory;
@@ -80,7 +81,9 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
-        Command::Bt { .. } => Err(Failure::Said("later".into())),
+        Command::Bt { pid, tid, no_demangle, .. } => {
+            bt::run(&context, bt::Options { pid: *pid, tid: *tid, demangle: !no_demangle })
+        }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),
         Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),

@@ -33,11 +33,3 @@ impl<'k, 'm> Task<'k, 'm> {
         Err(LinuxError::NoAddressSpace { pid: self.pid()?, what })
     }
 }
-
-impl AddressSpaceOf<'_, '_> {
-    /// later
-    #[must_use]
-    pub fn module_rows(&self) -> alloc::vec::Vec<vmc::view::Module> {
-        alloc::vec::Vec::new()
-    }
-}

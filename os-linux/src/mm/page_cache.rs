@@ -102,8 +102,8 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         Ok(self.linux.memory().read(page.wrapping_add(offset % 4096), buf)?)
     }
 
-    /// Fills `buf` from `offset` in the file on; what is not resident is zero, and `missing` is called with each such
-    /// range of `buf`.
+    /// Fills `buf` from `offset` in the file on; `missing` is called with each range of `buf` that is not
+    /// resident and stays as it was.
     pub(crate) fn read_with_holes(
         &self,
         offset: u64,
@@ -117,7 +117,6 @@ impl<'k, 'm> CachedFile<'k, 'm> {
             if let Some(part) = buf.get_mut(done..done + step)
                 && self.read_in_page(at, part).is_err()
             {
-                part.fill(0);
                 missing(done..done + step);
             }
             done += step;

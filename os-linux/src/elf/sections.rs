@@ -1,0 +1,48 @@
+//! The sections for unwinding.
+
+use vmc::VirtAddr;
+use vmc::bytes::cstr_at;
+use vmc_unwind::{NoTable, Section, Sections, UnwindTable, eh_frame_address};
+
+use super::headers::Part;
+use super::image::ElfImage;
+
+impl ElfImage<'_, '_> {
+    /// The unwind table: by the program header for `.eh_frame_hdr`, which is mapped, else by the section headers.
+    pub(super) fn read_table(&self) -> Result<UnwindTable, NoTable> {
+        let limit = self.limits.unwind_bytes;
+        let by_name = self.section_named(b".eh_frame");
+        let Some(header) = self.headers.eh_frame_hdr else {
+            let part = by_name.ok_or(NoTable::None)?;
+            let eh_frame = self.section(part.address, part.size, limit).ok_or(NoTable::None)?;
+            return Ok(UnwindTable::new(Sections { eh_frame, ..Sections::default() }));
+        };
+        let eh_frame_hdr = self.section(header.address, header.size, limit).ok_or(NoTable::None)?;
+        let Some(address) = eh_frame_address(&eh_frame_hdr) else {
+            let lacking = eh_frame_hdr.missing.first();
+            return Err(
+                lacking.map_or(NoTable::None, |_| NoTable::NotResident(VirtAddr::new(header.address)))
+            );
+        };
+        // No program header tells where `.eh_frame` ends. Without section headers it ends with its segment.
+        let size = match by_name {
+            Some(part) if part.address == address => part.size,
+            _ => u64::MAX,
+        };
+        let eh_frame = self.section(address, size, limit).ok_or(NoTable::None)?;
+        Ok(UnwindTable::new(Sections { eh_frame_hdr, eh_frame, ..Sections::default() }))
+    }
+
+    fn section(&self, address: u64, size: u64, limit: usize) -> Option<Section> {
+        let (bytes, missing) = self.read_at(address, size, limit)?;
+        Some(Section { address, bytes, missing })
+    }
+
+    /// The section of this name, where the page cache has the section headers.
+    pub(super) fn section_named(&self, name: &[u8]) -> Option<Part> {
+        let sections = self.headers.sections(&self.source, self.limits);
+        let names = self.headers.section_names(&sections, &self.source, self.limits)?;
+        let found = sections.iter().find(|section| cstr_at(&names, section.name as usize) == Some(name));
+        found.map(|section| section.part)
+    }
+}

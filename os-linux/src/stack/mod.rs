@@ -1,0 +1,7 @@
+//! Stacks of threads: where they begin, which images their code lies in, and the walk.
+
+mod modules;
+mod registers;
+mod walk;
+
+pub use modules::Stacks;

@@ -1,0 +1,195 @@
+//! [`Stacks`]: the images that the code of some processes lies in, gathered once, shared by all walks.
+//!
+//! Gathering reads headers only. Unwind tables and symbols are read when a walk first needs them, and then serve every
+//! process that maps the same file.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use hashbrown::HashMap;
+use vmc::view::{FrameModule, Module, RowErrors};
+use vmc::{ReadExt, VirtAddr};
+use vmc_unwind::{Found, Modules, NoTable};
+
+use crate::elf::{ElfImage, Source};
+use crate::error::LinuxError;
+use crate::kernel::Linux;
+use crate::mm::{AddressSpaceOf, Area, CachedFile};
+use crate::task::Task;
+
+/// The vDSO has two to four pages.
+const SPECIAL_BYTES: u64 = 64 << 10;
+
+/// An executable mapping of a process, and the image it is of.
+#[derive(Debug)]
+pub(super) struct CodeRange {
+    pub(super) range: Range<VirtAddr>,
+    /// The image's place in [`Stacks`] and what to add to its addresses; nothing for code that is of no image.
+    pub(super) image: Option<(usize, u64)>,
+    pub(super) module: Option<Arc<FrameModule>>,
+}
+
+/// A process: its memory and its code.
+#[derive(Debug)]
+pub(super) struct ProcessCode<'k, 'm> {
+    pub(super) memory: AddressSpaceOf<'k, 'm>,
+    pub(super) ranges: Vec<CodeRange>,
+}
+
+/// The images and processes that stacks are walked in.
+///
+/// It is `Sync`: threads walk side by side, each with a [`vmc_unwind::Cache`] of its own.
+#[derive(Debug)]
+pub struct Stacks<'k, 'm> {
+    pub(super) linux: &'k Linux<'m>,
+    pub(super) images: Vec<ElfImage<'k, 'm>>,
+    /// By the address of their `mm_struct`.
+    processes: HashMap<u64, ProcessCode<'k, 'm>>,
+}
+
+/// The code of one process, as the unwinder asks for it.
+#[derive(Debug)]
+pub(super) struct CodeOf<'s, 'k, 'm> {
+    pub(super) stacks: &'s Stacks<'k, 'm>,
+    pub(super) process: &'s ProcessCode<'k, 'm>,
+}
+
+impl<'m> Linux<'m> {
+    /// Gathers what walks over the stacks of `tasks` need: the executable mappings of their processes and the headers of
+    /// their images.
+    #[must_use]
+    pub fn stacks<'k>(&'k self, tasks: &[Task<'k, 'm>]) -> Stacks<'k, 'm> {
+        let mut gathering = Gathering { linux: self, images: Vec::new(), by_inode: HashMap::new() };
+        let mut processes = HashMap::new();
+        for task in tasks {
+            // A thread whose memory cannot be told has no user part to walk; its row says so.
+            let Ok(Some(mm)) = task.mm() else { continue };
+            if task.is_kernel_thread() == Ok(false)
+                && !processes.contains_key(&mm.get())
+                && let Ok(memory) = AddressSpaceOf::new(self, mm)
+            {
+                processes.insert(mm.get(), gathering.process(memory));
+            }
+        }
+        Stacks { linux: self, images: gathering.images, processes }
+    }
+}
+
+/// Images on their way into [`Stacks`].
+struct Gathering<'k, 'm> {
+    linux: &'k Linux<'m>,
+    images: Vec<ElfImage<'k, 'm>>,
+    /// The place of a file's image, by its inode's address; nothing where the file is no ELF image.
+    by_inode: HashMap<u64, Option<usize>>,
+}
+
+impl<'k, 'm> Gathering<'k, 'm> {
+    fn process(&mut self, memory: AddressSpaceOf<'k, 'm>) -> ProcessCode<'k, 'm> {
+        let areas: Vec<Area> = memory.areas().0.iter().filter(|area| area.executable()).copied().collect();
+        let ranges = areas.iter().map(|area| self.code_range(&memory, area)).collect();
+        ProcessCode { memory, ranges }
+    }
+
+    fn code_range(&mut self, memory: &AddressSpaceOf<'k, 'm>, area: &Area) -> CodeRange {
+        let image = self.image_of(memory, area);
+        let image = image.and_then(|index| {
+            let offset = if area.has_file() { area.page_offset.wrapping_mul(4096) } else { 0 };
+            Some((index, self.images.get(index)?.bias(area.start.get(), offset, true)?))
+        });
+        let module = image.and_then(|(index, bias)| {
+            let image = self.images.get(index)?;
+            Some(Arc::new(FrameModule {
+                path: image.path.clone(),
+                base: VirtAddr::new(image.extent().0.wrapping_add(bias)),
+                build_id: image.build_id().cloned(),
+            }))
+        });
+        CodeRange { range: area.start..area.end, image, module }
+    }
+
+    fn image_of(&mut self, memory: &AddressSpaceOf<'k, 'm>, area: &Area) -> Option<usize> {
+        let (key, source, path) = if area.has_file() {
+            let file = CachedFile::of(self.linux, area.file).ok()?;
+            if let Some(known) = self.by_inode.get(&file.inode.get()) {
+                return *known;
+            }
+            let path = self.linux.file_path(area.file).unwrap_or_else(|_| String::from("?"));
+            (Some(file.inode.get()), Source::File(file), path)
+        } else {
+            let name = memory.special_name(area).ok().flatten()?;
+            let bytes = special_bytes(memory, area).ok()?;
+            (None, Source::Bytes(bytes), name)
+        };
+        let image = ElfImage::new(path, source, self.linux.limits());
+        let place = image.map(|image| {
+            self.images.push(image);
+            self.images.len() - 1
+        });
+        if let Some(inode) = key {
+            self.by_inode.insert(inode, place);
+        }
+        place
+    }
+}
+
+/// The bytes of a mapping that has no file.
+fn special_bytes(memory: &AddressSpaceOf<'_, '_>, area: &Area) -> Result<Vec<u8>, LinuxError> {
+    let len = area.end.offset_from(area.start).unwrap_or(0);
+    memory.read_vec(area.start, len, SPECIAL_BYTES as usize).map_err(LinuxError::read("the vDSO"))
+}
+
+impl<'k, 'm> Stacks<'k, 'm> {
+    /// The code of the process whose `mm_struct` lies at `mm`.
+    pub(super) fn code_of(&self, mm: VirtAddr) -> Option<CodeOf<'_, 'k, 'm>> {
+        self.processes.get(&mm.get()).map(|process| CodeOf { stacks: self, process })
+    }
+}
+
+impl CodeOf<'_, '_, '_> {
+    /// The executable mapping that `address` lies in.
+    pub(super) fn at(&self, address: VirtAddr) -> Option<&CodeRange> {
+        let ranges = &self.process.ranges;
+        let behind = ranges.partition_point(|code| code.range.start <= address);
+        ranges.get(behind.checked_sub(1)?).filter(|code| code.range.contains(&address))
+    }
+}
+
+impl Modules for CodeOf<'_, '_, '_> {
+    fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
+        let code = self.at(address)?;
+        let (index, bias) = code.image?;
+        let table = self.stacks.images.get(index).map_or(Err(NoTable::None), ElfImage::table);
+        Some(Found { range: code.range.clone(), bias, table })
+    }
+}
+
+impl AddressSpaceOf<'_, '_> {
+    /// The images that code of the process lies in, as rows: its program, its libraries, the vDSO.
+    #[must_use]
+    pub fn module_rows(&self) -> Vec<Module> {
+        let mut gathering = Gathering { linux: self.linux, images: Vec::new(), by_inode: HashMap::new() };
+        let areas = self.areas().0.iter().filter(|area| area.executable());
+        let ranges: Vec<CodeRange> = areas.map(|area| gathering.code_range(self, area)).collect();
+        let mut rows: Vec<Module> = Vec::new();
+        for code in &ranges {
+            let (Some((index, _)), Some(module)) = (code.image, &code.module) else { continue };
+            if rows.iter().any(|row| row.base == module.base && row.path.as_deref() == Some(&module.path)) {
+                continue;
+            }
+            let size = gathering.images.get(index).map_or(0, |image| image.extent().1);
+            let name = module.path.rsplit('/').next().unwrap_or(&module.path);
+            rows.push(Module {
+                name: name.into(),
+                path: Some(module.path.clone()),
+                base: module.base,
+                size,
+                build_id: module.build_id.clone(),
+                errors: RowErrors::default(),
+                ..Module::default()
+            });
+        }
+        rows
+    }
+}

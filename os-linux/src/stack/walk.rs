@@ -1,0 +1,79 @@
+//! The walk over one thread's stack, and the names of its frames.
+
+use vmc::text::lossless;
+use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
+use vmc::{ReadExt, VirtAddr};
+use vmc_unwind::{Cache, CodeAddress, Unwinder};
+
+use crate::stack::Stacks;
+use crate::stack::modules::CodeOf;
+use crate::stack::registers::UserPart;
+use crate::task::Task;
+
+impl Stacks<'_, '_> {
+    /// The user part of a thread's stack, innermost frame first. The thread has to be of a process that these were
+    /// [gathered](crate::Linux::stacks) for.
+    ///
+    /// `cache` keeps unwind rules from stack to stack; each worker has its own.
+    #[must_use]
+    pub fn user_stack(&self, task: &Task<'_, '_>, cache: &mut Cache) -> Stack {
+        let mut stack = Stack::default();
+        let registers = match task.user_part(&mut stack.errors) {
+            UserPart::Registers(registers) => registers,
+            UserPart::None => return stack,
+            UserPart::Unknown => {
+                stack.stop = Some(Stop::NotResident(task.address()));
+                return stack;
+            }
+        };
+        let limits = self.linux.limits();
+        let Some(Some(mm)) = stack.errors.keep(limits, "mm", task.mm()) else { return stack };
+        let Some(code) = self.code_of(mm) else {
+            stack.errors.push(limits, "stack", &"its process is not among those that were gathered");
+            return stack;
+        };
+        let memory = &code.process.memory;
+        let unwinder = Unwinder::new(&code, memory, limits);
+        let mut walk = unwinder.walk(&registers, cache);
+        for frame in walk.by_ref() {
+            stack.frames.push(code.named(&frame));
+        }
+        stack.stop = Some(walk.stop());
+        // A page that the walk could not read, told in full.
+        if let Some(Stop::NotResident(at)) = stack.stop
+            && let Err(why) = memory.read_value::<u8>(at)
+        {
+            stack.errors.push(limits, "stack", &why);
+        }
+        stack
+    }
+}
+
+impl CodeOf<'_, '_, '_> {
+    /// The frame with the names of what it stands in.
+    fn named(&self, frame: &vmc_unwind::Frame) -> Frame {
+        let at = frame.address.address_for_lookup();
+        let code = self.at(at);
+        Frame {
+            ip: frame.address.address(),
+            sp: frame.sp,
+            cfa: frame.cfa,
+            space: Space::User,
+            symbol: code.and_then(|code| self.symbol(code.image?, at, frame.address)),
+            module: code.and_then(|code| code.module.clone()),
+            found_by: frame.found_by,
+            signal: frame.interrupted_by_signal,
+        }
+    }
+
+    fn symbol(&self, (image, bias): (usize, u64), at: VirtAddr, ip: CodeAddress) -> Option<FrameSymbol> {
+        let image = self.stacks.images.get(image)?;
+        let symbol = image.symbols().at(at.get().wrapping_sub(bias))?;
+        let start = VirtAddr::new(symbol.address.wrapping_add(bias));
+        Some(FrameSymbol {
+            name: lossless(symbol.name),
+            offset: ip.address().get().wrapping_sub(start.get()),
+            start,
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! DWARF call frame information: one image's table, and the rows that it gives for addresses.
+//!
+//! Everything here is in link-time addresses: one [`UnwindTable`] serves all processes that map the file.
+
+mod quick;
+mod row;
+mod search;
+mod section;
+mod table;
+
+pub use row::{CfaRule, ExpressionAt, RegisterRule, Row};
+pub use search::eh_frame_address;
+pub use section::{Section, Sections};
+pub(crate) use table::{Described, RawRow};
+pub use table::{RowError, Scratch, UnwindTable};

@@ -1,0 +1,306 @@
+//! [`UnwindTable`]: the call frame information of one ELF image.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use gimli::{BaseAddresses, EhFrame, EhFrameOffset, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
+
+use super::quick::quick_rule;
+use super::row::{ExpressionAt, Row};
+use super::search::Search;
+use super::section::{Section, Sections};
+use crate::x86_64::rule::Rule;
+
+/// Bytes of one CIE or FDE.
+pub(crate) const MAX_ENTRY_BYTES: usize = vmc::Limits::DEFAULT.unwind_entry_bytes;
+
+/// Why there is no row for an address. All addresses are link-time ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// No FDE covers it.
+    #[error("{address:#x}: no FDE covers it")]
+    NoFde {
+        /// The address that was looked up.
+        address: u64,
+    },
+    /// Its FDE, or what leads to it, lies in memory that is not to be had.
+    #[error("the unwind information at {address:#x} is not resident")]
+    NotResident {
+        /// The first byte that is missing.
+        address: u64,
+    },
+    /// Its FDE is there but makes no sense.
+    #[error("{address:#x}: its FDE is malformed: {reason}")]
+    Malformed {
+        /// The address that was looked up.
+        address: u64,
+        /// What is wrong.
+        reason: gimli::Error,
+    },
+}
+
+/// Room for evaluating rows. gimli moves whole rows about, so a row is kept small: x86_64 has 17 columns that matter, and
+/// no compiler writes rules for more than a few others.
+pub(crate) struct Storage;
+
+impl gimli::UnwindContextStorage<usize> for Storage {
+    type Rules = [(gimli::Register, gimli::RegisterRule<usize>); 32];
+    type Stack = Box<[gimli::UnwindTableRow<usize, Self>; 8]>;
+}
+
+/// A row as gimli evaluates it.
+pub(crate) type RawRow = gimli::UnwindTableRow<usize, Storage>;
+
+/// Memory that evaluating rows needs, kept from one row to the next.
+pub struct Scratch {
+    context: UnwindContext<usize, Storage>,
+    /// How many bytes of CIEs and FDEs were evaluated: what a hostile section could waste time with.
+    pub(crate) spent: usize,
+}
+
+impl Scratch {
+    /// A fresh one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { context: UnwindContext::new_in(), spent: 0 }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").field("spent", &self.spent).finish_non_exhaustive()
+    }
+}
+
+/// What a table says about an address: a rule that can be cached, or a row that cannot.
+#[expect(clippy::large_enum_variant, reason = "it lives for one step; a box would cost an allocation")]
+pub(crate) enum Described {
+    Rule(Rule),
+    Row(Row),
+}
+
+/// The call frame information of one ELF image, in link-time addresses.
+///
+/// It has a number of its own, by which caches tell tables apart.
+pub struct UnwindTable {
+    id: u32,
+    eh_frame: Section,
+    search: Search,
+    bases: BaseAddresses,
+}
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+pub(super) type Bytes<'t> = EndianSlice<'t, LittleEndian>;
+pub(super) type Fde<'t> = gimli::FrameDescriptionEntry<Bytes<'t>>;
+
+impl UnwindTable {
+    /// The table of these sections. Where the header is empty or unusual, `.eh_frame` is indexed in one pass.
+    #[must_use]
+    pub fn new(sections: Sections) -> Self {
+        let Sections { mut eh_frame_hdr, mut eh_frame, text } = sections;
+        eh_frame_hdr.normalise();
+        eh_frame.normalise();
+        let mut bases =
+            BaseAddresses::default().set_eh_frame_hdr(eh_frame_hdr.address).set_eh_frame(eh_frame.address);
+        if let Some(text) = text {
+            bases = bases.set_text(text);
+        }
+        let search = Search::new(eh_frame_hdr, &eh_frame, &bases);
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), eh_frame, search, bases }
+    }
+
+    /// Its number: no two tables made in this process share one.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// `.eh_frame`.
+    #[must_use]
+    pub const fn eh_frame(&self) -> &Section {
+        &self.eh_frame
+    }
+
+    /// The bytes of an expression that a [`Row`] refers to.
+    #[must_use]
+    pub fn expression(&self, at: ExpressionAt) -> Option<&[u8]> {
+        let start = at.offset as usize;
+        self.eh_frame.bytes.get(start..start.checked_add(at.length as usize)?)
+    }
+
+    /// The rules for `address`.
+    ///
+    /// # Errors
+    /// [`RowError`]: none covers it, it could not be read, or it makes no sense.
+    pub fn row_for(&self, address: u64, scratch: &mut Scratch) -> Result<Row, RowError> {
+        let section = self.section();
+        let fde = self.fde_for(&section, address, scratch)?;
+        full_row(&fde, self.raw_row(&section, &fde, address, scratch)?).ok_or(too_large(address))
+    }
+
+    /// The rules for `address`, in the form that is cached if they fit in it.
+    pub(crate) fn describe(&self, address: u64, scratch: &mut Scratch) -> Result<Described, RowError> {
+        let section = self.section();
+        let fde = self.fde_for(&section, address, scratch)?;
+        if let Some(rule) = quick_rule(&fde, &section, &self.bases, address) {
+            return Ok(Described::Rule(rule));
+        }
+        let row = self.raw_row(&section, &fde, address, scratch)?;
+        match Rule::new(row, fde.cie().return_address_register()) {
+            Some(rule) if !fde.is_signal_trampoline() => Ok(Described::Rule(rule)),
+            _ => full_row(&fde, row).map(Described::Row).ok_or(too_large(address)),
+        }
+    }
+
+    fn section(&self) -> EhFrame<Bytes<'_>> {
+        let mut section = EhFrame::from(EndianSlice::new(&self.eh_frame.bytes, LittleEndian));
+        section.set_address_size(8);
+        section
+    }
+
+    /// The FDE that covers `address`, with its CIE: both resident and of bearable length.
+    #[inline]
+    fn fde_for<'t>(
+        &self,
+        section: &EhFrame<Bytes<'t>>,
+        address: u64,
+        scratch: &mut Scratch,
+    ) -> Result<Fde<'t>, RowError> {
+        let malformed = |reason| RowError::Malformed { address, reason };
+        let offset = self.search.find(address, &self.eh_frame)?;
+        self.check_resident(offset, address)?;
+        let at = usize::try_from(offset).map_err(|_| malformed(gimli::Error::OffsetOutOfBounds(offset)))?;
+        let partial = section.partial_fde_from_offset(&self.bases, EhFrameOffset(at)).map_err(malformed)?;
+        self.check_resident(partial.cie_offset().0 as u64, address)?;
+        let fde = partial.parse(UnwindSection::cie_from_offset).map_err(malformed)?;
+        if !fde.contains(address) {
+            return Err(self.search.uncovered(address));
+        }
+        let bytes = fde.entry_len().saturating_add(fde.cie().entry_len());
+        scratch.spent = scratch.spent.saturating_add(bytes);
+        if bytes > MAX_ENTRY_BYTES { Err(too_large(address)) } else { Ok(fde) }
+    }
+
+    fn raw_row<'s>(
+        &self,
+        section: &EhFrame<Bytes<'_>>,
+        fde: &Fde<'_>,
+        address: u64,
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s RawRow, RowError> {
+        let row = fde.unwind_info_for_address(section, &self.bases, &mut scratch.context, address);
+        row.map_err(|reason| match reason {
+            gimli::Error::NoUnwindInfoForAddress => RowError::NoFde { address },
+            reason => RowError::Malformed { address, reason },
+        })
+    }
+
+    /// Is the whole entry at `offset` there?
+    #[inline]
+    fn check_resident(&self, offset: u64, address: u64) -> Result<(), RowError> {
+        if self.eh_frame.missing.is_empty() { Ok(()) } else { self.check_holes(offset, address) }
+    }
+
+    fn check_holes(&self, offset: u64, address: u64) -> Result<(), RowError> {
+        let check = |len| match self.eh_frame.lacks(offset, len) {
+            Some(address) => Err(RowError::NotResident { address }),
+            None => Ok(()),
+        };
+        check(4)?;
+        let outside = RowError::Malformed { address, reason: gimli::Error::OffsetOutOfBounds(offset) };
+        match self.eh_frame.u32_at(offset).ok_or(outside)? {
+            u32::MAX => {
+                check(12)?;
+                check(self.eh_frame.u64_at(offset.saturating_add(4)).ok_or(outside)?.saturating_add(12))
+            }
+            length => check(u64::from(length) + 4),
+        }
+    }
+}
+
+fn full_row(fde: &Fde<'_>, row: &RawRow) -> Option<Row> {
+    let function: Range<u64> = fde.initial_address()..fde.end_address();
+    Row::new(row, function, fde.cie().return_address_register(), fde.is_signal_trampoline())
+}
+
+const fn too_large(address: u64) -> RowError {
+    RowError::Malformed { address, reason: gimli::Error::UnsupportedOffset }
+}
+
+impl fmt::Debug for UnwindTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let search = match &self.search {
+            Search::Header { count, .. } => ("header", *count),
+            Search::Index { entries, .. } => ("index", entries.len()),
+        };
+        let mut debug = f.debug_struct("UnwindTable");
+        debug
+            .field("id", &self.id)
+            .field("eh_frame", &self.eh_frame)
+            .field("search", &search)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use object::{Object, ObjectSection};
+
+    /// The quick way and gimli's agree, on what libc holds and on what is left of it after bits were flipped.
+    #[test]
+    fn the_quick_way_is_the_same_way() {
+        extern crate std;
+        let Ok(file) = std::fs::read("/lib/x86_64-linux-gnu/libc.so.6") else {
+            std::println!("skipped: there is no libc at the usual place");
+            return;
+        };
+        let object = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*file).unwrap();
+        let read = |name| {
+            let section = object.section_by_name(name).unwrap();
+            Section::new(section.address(), section.data().unwrap().to_vec())
+        };
+        let (eh_frame_hdr, eh_frame) = (read(".eh_frame_hdr"), read(".eh_frame"));
+        let mut scratch = Scratch::new();
+        let (mut quick, mut slow, mut wrong) = (0, 0, vec![]);
+        for round in 0u64..4 {
+            let mut eh_frame = eh_frame.clone();
+            let mut at = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(round + 1);
+            for _ in 0..round * 5000 {
+                at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                let place = (at >> 20) as usize % eh_frame.bytes.len();
+                eh_frame.bytes[place] ^= 1 << (at >> 60 & 7);
+            }
+            let table =
+                UnwindTable::new(Sections { eh_frame_hdr: eh_frame_hdr.clone(), eh_frame, text: None });
+            let section = table.section();
+            for entry in eh_frame_hdr.bytes[12..].chunks_exact(8) {
+                let start = i32::from_le_bytes(entry[..4].try_into().unwrap());
+                let start = eh_frame_hdr.address.wrapping_add_signed(start.into());
+                let Ok(fde) = table.fde_for(&section, start, &mut scratch) else { continue };
+                for address in (start..fde.end_address()).step_by(13).take(200) {
+                    let row = table.raw_row(&section, &fde, address, &mut scratch);
+                    let expected =
+                        row.ok().and_then(|row| Rule::new(row, fde.cie().return_address_register()));
+                    match quick_rule(&fde, &section, &table.bases, address) {
+                        Some(rule) if Some(rule) == expected => quick += 1,
+                        Some(_) => wrong.push(address),
+                        None => slow += usize::from(expected.is_some() && round == 0),
+                    }
+                }
+            }
+        }
+        assert_eq!(wrong, []);
+        assert!(quick > 100_000 && slow < 100, "{quick} quick, {slow} not");
+    }
+}

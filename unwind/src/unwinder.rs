@@ -1,0 +1,239 @@
+//! [`Unwinder`] and [`Walk`]: frame after frame.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use vmc::view::{FoundBy, Stop};
+use vmc::{Limits, VirtAddr, VirtualMemory};
+
+use crate::cache::{Cache, Key};
+use crate::cfi::{Described, RowError};
+use crate::code_address::CodeAddress;
+use crate::frame::Frame;
+use crate::module::{Found, Modules, NoTable};
+use crate::x86_64::Registers;
+use crate::x86_64::step::{NoCaller, Notes, RowStep, by_rule};
+
+/// Walks stacks of one process: its modules, its memory, and the bounds.
+pub struct Unwinder<'a, M: ?Sized, V: ?Sized> {
+    modules: &'a M,
+    memory: &'a V,
+    limits: &'a Limits,
+}
+
+impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
+    /// An unwinder over these.
+    #[must_use]
+    pub const fn new(modules: &'a M, memory: &'a V, limits: &'a Limits) -> Self {
+        Self { modules, memory, limits }
+    }
+
+    /// The stack that these registers stand on, innermost frame first.
+    pub fn walk<'c>(&self, registers: impl Into<Registers>, cache: &'c mut Cache) -> Walk<'a, 'c, M, V> {
+        let registers = registers.into();
+        cache.scratch.spent = 0;
+        Walk {
+            modules: self.modules,
+            memory: self.memory,
+            limits: self.limits,
+            cache,
+            registers,
+            address: CodeAddress::InstructionPointer(registers.ip()),
+            found_by: FoundBy::Registers,
+            interrupted: false,
+            left: self.limits.frames,
+            module: None,
+            unread: None,
+            signals: Vec::new(),
+            stop: None,
+        }
+    }
+}
+
+impl<M: ?Sized, V: ?Sized> fmt::Debug for Unwinder<'_, M, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unwinder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// An iterator over the frames of one stack; it ends, and then says why by [`stop`](Self::stop).
+pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
+    modules: &'a M,
+    memory: &'a V,
+    limits: &'a Limits,
+    cache: &'c mut Cache,
+    /// Of the next frame.
+    registers: Registers,
+    address: CodeAddress,
+    found_by: FoundBy,
+    interrupted: bool,
+    /// How many frames may still come.
+    left: usize,
+    /// The module of the frame before: often the next one's too.
+    module: Option<Found<'a>>,
+    /// Where a saved register could not be read.
+    unread: Option<VirtAddr>,
+    /// Address and stack pointer of the signal frames so far.
+    signals: Vec<(VirtAddr, VirtAddr)>,
+    stop: Option<Stop>,
+}
+
+impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
+    /// Why the walk ended. Before it has: [`Stop::Limit`], for then it is the caller who sets the bound.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.stop.unwrap_or(Stop::Limit)
+    }
+
+    /// From the frame at hand to its caller, or why there is none.
+    #[inline]
+    fn step(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
+        let at = self.address.address_for_lookup();
+        let module = match &self.module {
+            Some(module) if module.range.start <= at && at < module.range.end => module,
+            _ => {
+                let found = self.modules.find(at).ok_or(Stop::NoUnwindInfo(self.address.address()))?;
+                self.module.insert(found)
+            }
+        };
+        let bias = module.bias;
+        let table = match module.table {
+            Ok(table) => table,
+            Err(NoTable::None) => return Err(Stop::NoUnwindInfo(self.address.address())),
+            Err(NoTable::NotResident(missing)) => return Err(Stop::NotResident(missing)),
+        };
+        let link = at.get().wrapping_sub(bias);
+        let key = Key::new(table.id(), link);
+        let rule = match key.and_then(|key| self.cache.get(key)) {
+            Some(rule) => rule,
+            None => {
+                self.cache.missed();
+                if self.cache.scratch.spent > self.limits.unwind_walk_bytes {
+                    return Err(Stop::Limit);
+                }
+                let described = table.describe(link, &mut self.cache.scratch);
+                match described.map_err(|error| self.row_error(error, bias))? {
+                    Described::Rule(rule) => {
+                        if let Some(key) = key {
+                            self.cache.put(key, rule);
+                        }
+                        rule
+                    }
+                    Described::Row(row) => {
+                        let step =
+                            RowStep { table, memory: self.memory, steps: self.limits.expression_steps };
+                        return self.step_by_row(&step, &row, cfa);
+                    }
+                }
+            }
+        };
+        let mut notes = Notes::default();
+        let stepped = by_rule(&rule, &mut self.registers, self.memory, &mut notes);
+        *cfa = notes.cfa;
+        self.unread = self.unread.or(notes.unread);
+        if let Err(why) = stepped {
+            return Err(self.no_caller(why));
+        }
+        self.found_by = FoundBy::Cfi;
+        self.interrupted = false;
+        self.arrive()
+    }
+
+    fn step_by_row(
+        &mut self,
+        step: &RowStep<'_, V>,
+        row: &crate::cfi::Row,
+        cfa: &mut Option<VirtAddr>,
+    ) -> Result<(), Stop> {
+        if row.signal_frame {
+            // Every step but this one goes up the stack, so a walk in circles comes by here.
+            let here = (self.address.address(), self.registers.sp());
+            if self.signals.contains(&here) {
+                return Err(Stop::BadFrame(here.0));
+            }
+            if self.signals.len() >= self.limits.signal_frames {
+                return Err(Stop::Limit);
+            }
+            self.signals.push(here);
+        }
+        let mut notes = Notes::default();
+        let stepped = step.by_row(row, &mut self.registers, &mut notes);
+        *cfa = notes.cfa;
+        self.unread = self.unread.or(notes.unread);
+        stepped.map_err(|why| self.no_caller(why))?;
+        self.interrupted = row.signal_frame;
+        if row.signal_frame {
+            self.found_by = FoundBy::SignalFrame;
+            self.address = CodeAddress::InstructionPointer(self.registers.ip());
+            return Ok(());
+        }
+        self.found_by = FoundBy::Cfi;
+        self.arrive()
+    }
+
+    /// The registers are a caller's: is there one?
+    #[inline]
+    fn arrive(&mut self) -> Result<(), Stop> {
+        if self.registers.ip().is_null() {
+            return Err(Stop::End);
+        }
+        self.address = CodeAddress::ReturnAddress(self.registers.ip());
+        Ok(())
+    }
+
+    #[cold]
+    fn no_caller(&self, why: NoCaller) -> Stop {
+        let bad = Stop::BadFrame(self.address.address());
+        match why {
+            NoCaller::Outermost => Stop::End,
+            NoCaller::NotResident(at) => Stop::NotResident(at),
+            // It is missing because memory was, further up.
+            NoCaller::UnknownRegister => self.unread.map_or(bad, Stop::NotResident),
+            NoCaller::Contradiction => bad,
+        }
+    }
+
+    #[cold]
+    fn row_error(&self, error: RowError, bias: u64) -> Stop {
+        let ip = self.address.address();
+        match error {
+            RowError::NoFde { .. } => Stop::NoUnwindInfo(ip),
+            RowError::NotResident { address } => Stop::NotResident(VirtAddr::new(address.wrapping_add(bias))),
+            RowError::Malformed { .. } => Stop::BadFrame(ip),
+        }
+    }
+}
+
+impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Iterator for Walk<'_, '_, M, V> {
+    type Item = Frame;
+
+    #[inline]
+    fn next(&mut self) -> Option<Frame> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.stop = Some(Stop::Limit);
+            return None;
+        };
+        self.left = left;
+        // Copies in variables of their own: those that the caller of an inlined `next` does not look at cost nothing.
+        let (address, found_by, interrupted_by_signal) = (self.address, self.found_by, self.interrupted);
+        let registers = self.registers;
+        let mut cfa = None;
+        if let Err(stop) = self.step(&mut cfa) {
+            self.stop = Some(stop);
+        }
+        Some(Frame { address, sp: registers.sp(), cfa, found_by, interrupted_by_signal, registers })
+    }
+}
+
+impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> core::iter::FusedIterator for Walk<'_, '_, M, V> {}
+
+impl<M: ?Sized, V: ?Sized> fmt::Debug for Walk<'_, '_, M, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Walk");
+        debug.field("address", &self.address).field("registers", &self.registers).field("stop", &self.stop);
+        debug.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! What the tests share: call frame information made by hand, memory made of words, and the host's libc.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a helper of tests may panic and print, and not every test file uses every helper"
+)]
+
+use std::sync::Arc;
+
+use object::{Object, ObjectSection};
+use vmc::{Fault, ReadError, VirtAddr, VirtualMemory};
+use vmc_unwind::{Module, ModuleMap, Section, Sections, UnwindTable};
+
+pub(crate) const EH_FRAME: u64 = 0x10_0000;
+pub(crate) const EH_FRAME_HDR: u64 = 0x0f_0000;
+
+/// `DW_CFA_def_cfa_offset`.
+pub(crate) const DEF_CFA_OFFSET: u8 = 0x0e;
+/// `DW_CFA_undefined rip`.
+pub(crate) const NO_CALLER: [u8; 2] = [0x07, 16];
+
+/// Assembles `.eh_frame` and `.eh_frame_hdr`.
+#[derive(Default)]
+pub(crate) struct Cfi {
+    bytes: Vec<u8>,
+    /// Start and offset of each FDE.
+    pub(crate) fdes: Vec<(u64, u64)>,
+}
+
+impl Cfi {
+    fn entry(&mut self, id: impl FnOnce(usize) -> u32, body: &[&[u8]]) -> usize {
+        let at = self.bytes.len();
+        let mut rest = id(at + 4).to_le_bytes().to_vec();
+        rest.extend(body.concat());
+        rest.resize(rest.len().next_multiple_of(8) + 4, 0);
+        self.bytes.extend((rest.len() as u32).to_le_bytes());
+        self.bytes.extend(rest);
+        at
+    }
+
+    /// A CIE with absolute pointers; by it the return address lies at CFA - 8 and the CFA is rsp + 8.
+    pub(crate) fn cie(&mut self, augmentation: &str, instructions: &[u8]) -> usize {
+        let head = [1u8];
+        let tail = [0, 1, 0x78, 16, 1, 0, 0x0c, 7, 8, 0x90, 1];
+        self.entry(|_| 0, &[&head, augmentation.as_bytes(), &tail, instructions])
+    }
+
+    pub(crate) fn fde(&mut self, cie: usize, start: u64, len: u64, instructions: &[u8]) -> usize {
+        let body: [&[u8]; 4] = [&start.to_le_bytes(), &len.to_le_bytes(), &[0], instructions];
+        let at = self.entry(|field| (field - cie) as u32, &body);
+        self.fdes.push((start, at as u64));
+        at
+    }
+
+    pub(crate) fn eh_frame(&self) -> Section {
+        Section::new(EH_FRAME, [&self.bytes[..], &[0; 4]].concat())
+    }
+
+    pub(crate) fn header(&self) -> Section {
+        let mut bytes = vec![1, 0x1b, 0x03, 0x3b];
+        bytes.extend(((EH_FRAME - EH_FRAME_HDR - 4) as u32).to_le_bytes());
+        bytes.extend((self.fdes.len() as u32).to_le_bytes());
+        let mut fdes = self.fdes.clone();
+        fdes.sort_unstable();
+        for (start, offset) in fdes {
+            bytes.extend((start.wrapping_sub(EH_FRAME_HDR) as u32).to_le_bytes());
+            bytes.extend(((EH_FRAME + offset - EH_FRAME_HDR) as u32).to_le_bytes());
+        }
+        Section::new(EH_FRAME_HDR, bytes)
+    }
+
+    pub(crate) fn sections(&self) -> Sections {
+        Sections { eh_frame_hdr: self.header(), eh_frame: self.eh_frame(), text: None }
+    }
+
+    pub(crate) fn table(&self) -> UnwindTable {
+        UnwindTable::new(self.sections())
+    }
+
+    /// One module of everything below 1 MiB, at `bias`.
+    pub(crate) fn module(&self, bias: u64) -> ModuleMap {
+        let range = VirtAddr::new(bias)..VirtAddr::new(bias + 0x10_0000);
+        ModuleMap::new(vec![Module { range, bias, table: Some(Arc::new(self.table())), index: 0 }])
+    }
+}
+
+/// Words from an address on; nothing elsewhere.
+pub(crate) struct Words(pub(crate) u64, pub(crate) Vec<u64>);
+
+impl VirtualMemory for Words {
+    fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        for (offset, byte) in (0u64..).zip(buf) {
+            let at = addr.get().wrapping_add(offset).wrapping_sub(self.0);
+            let word = self.1.get((at / 8) as usize).ok_or_else(|| {
+                let missing = VirtAddr::new(addr.get().wrapping_add(offset));
+                ReadError::new(missing, Fault::NotMapped)
+            })?;
+            *byte = word.to_le_bytes()[(at % 8) as usize];
+        }
+        Ok(())
+    }
+}
+
+pub(crate) const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+
+/// The sections of the host's libc; where it has none, says so, and the test has nothing to do.
+pub(crate) fn libc() -> Option<Sections> {
+    let Ok(file) = std::fs::read(LIBC) else {
+        println!("skipped: {LIBC} is not there");
+        return None;
+    };
+    let Ok(object) = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*file) else {
+        println!("skipped: {LIBC} is no little-endian 64-bit ELF file");
+        return None;
+    };
+    let section = |name| {
+        let section = object.section_by_name(name).unwrap();
+        Section::new(section.address(), section.data().unwrap().to_vec())
+    };
+    let text = object.section_by_name(".text").unwrap().address();
+    Some(Sections {
+        eh_frame_hdr: section(".eh_frame_hdr"),
+        eh_frame: section(".eh_frame"),
+        text: Some(text),
+    })
+}
+
+/// Starts and ends of all functions, by the table of the header.
+pub(crate) fn functions(sections: &Sections) -> Vec<std::ops::Range<u64>> {
+    let table = UnwindTable::new(sections.clone());
+    let mut scratch = vmc_unwind::Scratch::new();
+    let header = &sections.eh_frame_hdr;
+    let starts = header.bytes[12..].chunks_exact(8).map(|entry| {
+        let start = i32::from_le_bytes(entry[..4].try_into().unwrap());
+        header.address.wrapping_add_signed(i64::from(start))
+    });
+    starts.filter_map(|start| Some(table.row_for(start, &mut scratch).ok()?.function)).collect()
+}
+
+/// `rounds`, times `VMC_FUZZ` where that is set: for a longer search by hand.
+pub(crate) fn times(rounds: usize) -> std::ops::Range<usize> {
+    let factor = std::env::var("VMC_FUZZ").ok().and_then(|factor| factor.parse().ok());
+    0..rounds * factor.unwrap_or(1)
+}
+
+/// A small deterministic generator (xorshift), so that a failure can be seen again.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}

@@ -1,0 +1,152 @@
+//! The host's libc, row by row, against what `readelf` says about it; and its signal return.
+
+#![allow(clippy::indexing_slicing, reason = "a test may panic, and so may its helpers")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use common::{LIBC, Words, functions, libc};
+use vmc::view::{FoundBy, Stop};
+use vmc::{Limits, VirtAddr};
+use vmc_unwind::cfi::{CfaRule, RegisterRule, Row};
+use vmc_unwind::gimli::{Register, X86_64};
+use vmc_unwind::x86_64::Registers;
+use vmc_unwind::{Cache, Module, ModuleMap, Scratch, UnwindTable, Unwinder};
+
+const NAMES: [&str; 17] = [
+    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "ra",
+];
+
+/// Our rule in readelf's words.
+fn cell(rule: RegisterRule) -> String {
+    match rule {
+        RegisterRule::Unspecified | RegisterRule::Undefined => "u".into(),
+        RegisterRule::SameValue => "s".into(),
+        RegisterRule::Offset(offset) => format!("c{offset:+}"),
+        RegisterRule::ValOffset(offset) => format!("v{offset:+}"),
+        RegisterRule::Register(register) => format!("r{}", register.0),
+        RegisterRule::Expression(_) => "exp".into(),
+        RegisterRule::ValExpression(_) => "vexp".into(),
+    }
+}
+
+fn compare(row: &Row, columns: &[&str], cells: &[&str], at: u64) {
+    let cfa = match row.cfa {
+        CfaRule::RegisterAndOffset { register, offset } => {
+            format!("{}{offset:+}", NAMES[usize::from(register.0)])
+        }
+        CfaRule::Expression(_) => "exp".into(),
+    };
+    assert_eq!(cfa, cells[0], "CFA at {at:#x}");
+    let mut theirs: HashMap<&str, &str> = columns.iter().copied().zip(cells[1..].iter().copied()).collect();
+    for (number, name) in (0u16..).zip(NAMES) {
+        let rule = if number == 16 { row.return_address } else { row.register(Register(number)) };
+        assert_eq!(cell(rule), theirs.remove(name).unwrap_or("u"), "{name} at {at:#x}");
+    }
+}
+
+#[test]
+fn every_row_of_libc_is_as_readelf_says() {
+    let Some(sections) = libc() else { return };
+    let Ok(output) = Command::new("readelf").args(["--debug-dump=frames-interp", LIBC]).output() else {
+        println!("skipped: there is no readelf");
+        return;
+    };
+    let text = String::from_utf8(output.stdout).unwrap();
+    let table = UnwindTable::new(sections);
+    let mut scratch = Scratch::new();
+    let (mut functions, mut rows) = (0, 0);
+    // Blocks: a head, the columns' names, rows.
+    for block in text.split("\n\n") {
+        let mut lines = block.lines().filter(|line| !line.is_empty());
+        let Some(head) = lines.next().filter(|head| head.contains(" FDE ")) else { continue };
+        let (start, end) = head.split_once("pc=").unwrap().1.split_once("..").unwrap();
+        let number = |text: &str| u64::from_str_radix(text.trim(), 16).unwrap();
+        let (start, end) = (number(start), number(end));
+        functions += 1;
+        let columns: Vec<&str> = match lines.next() {
+            Some(names) => names.split_whitespace().skip(2).collect(),
+            None => vec!["ra"],
+        };
+        let mut listed: Vec<(u64, Vec<&str>)> = Vec::new();
+        for line in lines {
+            // Another register is written twice: `r1 (rdx)`.
+            let mut cells = line.split_whitespace().filter(|cell| !cell.starts_with('('));
+            listed.push((number(cells.next().unwrap()), cells.collect()));
+        }
+        if listed.is_empty() {
+            // No instructions of its own: the CIE's rules.
+            listed.push((start, vec!["rsp+8", "c-8"]));
+        }
+        for (index, (at, cells)) in listed.iter().enumerate() {
+            let next = listed.get(index + 1).map_or(end, |(next, _)| *next);
+            if *at == next {
+                continue;
+            }
+            rows += 1;
+            for address in [*at, next - 1] {
+                let row = table.row_for(address, &mut scratch).unwrap();
+                assert_eq!(row.function, start..end);
+                compare(&row, &columns, cells, address);
+            }
+        }
+    }
+    assert!(functions > 1000 && rows > 10_000, "{functions} functions, {rows} rows");
+    println!("{functions} functions, {rows} rows");
+}
+
+#[test]
+fn the_index_finds_what_the_header_finds() {
+    let Some(sections) = libc() else { return };
+    let indexed = vmc_unwind::Sections { eh_frame_hdr: Default::default(), ..sections.clone() };
+    let (by_header, by_index) = (UnwindTable::new(sections.clone()), UnwindTable::new(indexed));
+    let mut scratch = Scratch::new();
+    for function in functions(&sections) {
+        for address in [function.start.wrapping_sub(1), function.start, function.end - 1, function.end] {
+            let row = by_header.row_for(address, &mut scratch);
+            assert_eq!(row, by_index.row_for(address, &mut scratch), "{address:#x}");
+        }
+    }
+    let address = vmc_unwind::eh_frame_address(&sections.eh_frame_hdr);
+    assert_eq!(address, Some(sections.eh_frame.address));
+}
+
+/// glibc's restorer: the registers come out of the `ucontext` that the kernel left on the stack.
+#[test]
+fn the_signal_return_of_libc_gives_all_registers() {
+    let Some(sections) = libc() else { return };
+    let table = UnwindTable::new(sections.clone());
+    let mut scratch = Scratch::new();
+    let signal = functions(&sections)
+        .into_iter()
+        .find(|function| table.row_for(function.start, &mut scratch).is_ok_and(|row| row.signal_frame));
+    let Some(signal) = signal else {
+        println!("skipped: this libc has no marked signal return");
+        return;
+    };
+    let stack = 0x7ffc_0000_0000u64;
+    // uc_flags, uc_link, stack_t, then r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip.
+    let mut words = vec![0u64; 5];
+    words.extend(0x108..=0x10f);
+    words.extend([0x105, 0x104, 0x106, 0x103, 0x101, 0x100, 0x102, 0x1234_5678, 0xdead_beef]);
+    let memory = Words(stack, words);
+    let range = VirtAddr::new(0)..VirtAddr::new(1 << 30);
+    let modules = ModuleMap::new(vec![Module { range, bias: 0, table: Some(table.into()), index: 0 }]);
+    // The table begins one byte before the code, for the look-up of a return address.
+    let registers = Registers::new(VirtAddr::new(signal.start + 1), VirtAddr::new(stack));
+    let limits = Limits::default();
+    let mut cache = Cache::new();
+    let mut walk = Unwinder::new(&modules, &memory, &limits).walk(registers, &mut cache);
+    let frames: Vec<_> = walk.by_ref().collect();
+    assert_eq!(walk.stop(), Stop::NoUnwindInfo(VirtAddr::new(0xdead_beef)));
+    let interrupted = frames.last().unwrap();
+    assert_eq!((frames.len(), interrupted.found_by), (2, FoundBy::SignalFrame));
+    for number in (0..16).filter(|number| *number != 7) {
+        assert_eq!(interrupted.registers.get(Register(number)), Some(0x100 + u64::from(number)));
+    }
+    assert_eq!(interrupted.registers.get(X86_64::RSP), Some(0x1234_5678));
+    assert_eq!(frames[0].cfa, Some(VirtAddr::new(0x1234_5678)));
+}
