@@ -25,7 +25,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("cpus", optional(facts.cpus, |cpus| json!(cpus))),
         ("memory_bytes", json!(image.ram_bytes())),
         ("kernel_base", address(facts.kernel_base)),
-        ("kaslr_offset", optional(facts.kaslr_offset, |offset| address(offset))),
+        ("kaslr_offset", optional(facts.kaslr_offset, address)),
         ("page_table_root", address(facts.page_table_root)),
         ("page_table_levels", json!(facts.page_table_levels)),
         ("boot_time", optional(facts.boot_time.and_then(time), text)),

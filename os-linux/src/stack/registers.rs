@@ -3,6 +3,8 @@
 //! Source: `arch/x86/entry/entry_64.S`, `arch/x86/include/asm/processor.h`: each way into the kernel stores `struct pt_regs`
 //! at the top of the task's kernel stack; with FRED 16 more bytes lie above it.
 
+use alloc::boxed::Box;
+
 use vmc::layout::{Field, Types};
 use vmc::view::RowErrors;
 use vmc::{Registers, VirtAddr};
@@ -23,7 +25,7 @@ const USER_WORKER: u32 = 0x4000;
 #[derive(Clone, Debug)]
 pub(super) enum UserPart {
     /// At these registers.
-    Registers(vmc::arch::x86_64::Registers),
+    Registers(Box<vmc::arch::x86_64::Registers>),
     /// It has none.
     None,
     /// It is not to be had.
@@ -55,7 +57,7 @@ impl Task<'_, '_> {
                     if let Ok(Registers::X86_64(registers)) = self.linux.vcpus().registers(index)
                         && registers.in_user_mode()
                     {
-                        return Ok(UserPart::Registers(registers));
+                        return Ok(UserPart::Registers(Box::new(registers)));
                     }
                     // In the kernel: what it left on its way in is at the top of its stack.
                 }
@@ -67,7 +69,7 @@ impl Task<'_, '_> {
         }
         match self.saved_registers() {
             Err(LinuxError::Broken { .. }) if flags & USER_WORKER != 0 => Ok(UserPart::None),
-            saved => saved.map(UserPart::Registers),
+            saved => saved.map(|registers| UserPart::Registers(Box::new(registers))),
         }
     }
 

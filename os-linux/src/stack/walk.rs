@@ -34,7 +34,7 @@ impl Stacks<'_, '_> {
         };
         let memory = &code.process.memory;
         let unwinder = Unwinder::new(&code, memory, limits);
-        let mut walk = unwinder.walk(&registers, cache);
+        let mut walk = unwinder.walk(&*registers, cache);
         for frame in walk.by_ref() {
             stack.frames.push(code.named(&frame));
         }

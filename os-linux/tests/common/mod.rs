@@ -1,4 +1,5 @@
 //! The sample guest and its own word on itself.
+#![allow(dead_code, clippy::unwrap_used, reason = "a helper of tests may panic, and not every test uses every helper")]
 
 use std::path::PathBuf;
 
@@ -6,24 +7,24 @@ use serde_json::Value;
 use vmc_dump::{Image, OpenOptions};
 
 /// The folder of the sample guest.
-pub fn sample() -> PathBuf {
+pub(crate) fn sample() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/sample"))
 }
 
 /// Its memory, unpacked once for all tests of this crate.
-pub fn image() -> Image {
+pub(crate) fn image() -> Image {
     let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
     let mut options = OpenOptions { cache_dir, ..OpenOptions::default() };
     Image::open_with(sample().join("mem.elf.zst"), &mut options).unwrap()
 }
 
 /// What it said of itself while it ran.
-pub fn truth() -> Value {
+pub(crate) fn truth() -> Value {
     serde_json::from_slice(&std::fs::read(sample().join("truth.json")).unwrap()).unwrap()
 }
 
 /// A number that stands as `"0x…"`, or as it is.
-pub fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     match value.as_str() {
         Some(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap(),
         None => value.as_u64().unwrap(),

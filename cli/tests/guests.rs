@@ -1,0 +1,155 @@
+//! Real guests outside the repository against their own word, by `guests/check-cli`.
+//!
+//! They lie in `shared/` beside the repository (`VMC_SHARED` names another place). Where they are missing, these tests say
+//! that they were skipped, or fail where everything has to run.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may panic and tell what they saw")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{scratch, skip, top, vmc};
+
+fn shared() -> PathBuf {
+    std::env::var_os("VMC_SHARED").map_or_else(|| top().parent().unwrap().join("shared"), PathBuf::from)
+}
+
+/// `check-cli` on `image`: its output has to end with `all hold`.
+fn check(image: &Path, truth: &Path, checks: &[&str]) {
+    let script = top().join("guests/check-cli");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(env!("CARGO_BIN_EXE_vmc")).arg(image).arg(truth).args(checks);
+    command.env("CHECK_ARGS", format!("--cache-dir {}", scratch().display()));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(output.status.success() && text.ends_with("all hold\n"), "{image:?}:\n{text}");
+}
+
+/// The folder of a guest, if it is there.
+fn guest(name: &str) -> Option<PathBuf> {
+    let folder = shared().join("guests").join(name);
+    if !folder.join("mem.elf.zst").exists() {
+        skip(&format!("the guest {name} is not in {}", shared().display()));
+        return None;
+    }
+    if Command::new("python3").arg("--version").output().is_err() {
+        skip("python3, which runs guests/check-cli, is not there");
+        return None;
+    }
+    Some(folder)
+}
+
+/// The raw image made of a guest's core; it is of the guest's RAM alone and has no registers.
+fn raw(folder: &Path, name: &str) -> PathBuf {
+    let core = scratch().join(format!("{name}.elf"));
+    let raw = scratch().join(format!("{name}.raw"));
+    let mut unpacked = std::fs::File::create(&core).unwrap();
+    let packed = std::fs::File::open(folder.join("mem.elf.zst")).unwrap();
+    let mut decoder = ruzstd::decoding::StreamingDecoder::new(std::io::BufReader::new(packed)).unwrap();
+    std::io::copy(&mut decoder, &mut unpacked).unwrap();
+    let script = top().join("guests/core2raw");
+    let made = Command::new("python3").arg(script).arg(&core).arg(folder.join("meta.json")).arg(&raw).status().unwrap();
+    assert!(made.success());
+    std::fs::remove_file(core).unwrap();
+    raw
+}
+
+const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt-user"];
+const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
+
+#[test]
+fn x86_64_6_1_core() {
+    let Some(folder) = guest("x86_64-6.1") else { return };
+    check(&folder.join("mem.elf.zst"), &folder.join("truth.json"), ALL);
+}
+
+#[test]
+fn x86_64_6_1_raw() {
+    let Some(folder) = guest("x86_64-6.1") else { return };
+    let image = raw(&folder, "x86_64-6.1");
+    check(&image, &folder.join("truth.json"), WITHOUT_STACKS);
+    std::fs::remove_file(image).unwrap();
+}
+
+#[test]
+fn x86_64_6_1_pti_core() {
+    let Some(folder) = guest("x86_64-6.1-pti") else { return };
+    check(&folder.join("mem.elf.zst"), &folder.join("truth.json"), ALL);
+}
+
+#[test]
+fn x86_64_6_1_pti_raw() {
+    let Some(folder) = guest("x86_64-6.1-pti") else { return };
+    let image = raw(&folder, "x86_64-6.1-pti");
+    check(&image, &folder.join("truth.json"), WITHOUT_STACKS);
+    std::fs::remove_file(image).unwrap();
+}
+
+/// Only the threads that were on a CPU may lack their stacks in a raw image.
+#[test]
+fn raw_images_lack_only_the_stacks_of_threads_on_a_cpu() {
+    let Some(folder) = guest("x86_64-6.1-pti") else { return };
+    let image = raw(&folder, "x86_64-6.1-pti-stacks");
+    let bt = |image: &Path| -> Vec<serde_json::Value> {
+        let rows = vmc(&["bt", image.to_str().unwrap(), "--user", "--format", "json"]).succeeded().stdout;
+        serde_json::from_str(&rows).unwrap()
+    };
+    let (with, without) = (bt(&folder.join("mem.elf.zst")), bt(&image));
+    assert_eq!(with.len(), without.len());
+    let mut missing = 0;
+    for (core, raw) in with.iter().zip(&without) {
+        assert_eq!(core["tid"], raw["tid"]);
+        if core["on_cpu"] == true && core["frames"] != raw["frames"] {
+            missing += 1;
+        } else {
+            assert_eq!(core["frames"], raw["frames"]);
+        }
+    }
+    assert!((1..=2).contains(&missing), "{missing} threads lack their stacks");
+    std::fs::remove_file(image).unwrap();
+}
+
+#[test]
+fn a_kernel_without_vmcoreinfo_gets_one_line() {
+    let Some(folder) = guest("x86_64-tiny") else { return };
+    let answer = vmc(&["ps", folder.join("mem.elf.zst").to_str().unwrap()]);
+    assert_eq!((answer.status, answer.stdout.as_str(), answer.stderr.lines().count()), (1, "", 1), "{answer:?}");
+    assert!(answer.stderr.contains("no VMCOREINFO in 48 MiB") && answer.stderr.contains("Linux 6.1.192"), "{answer:?}");
+}
+
+#[test]
+fn another_architecture_gets_one_line() {
+    let Some(folder) = guest("arm64-6.1") else { return };
+    let answer = vmc(&["ps", folder.join("mem.elf.zst").to_str().unwrap()]);
+    assert_eq!((answer.status, answer.stdout.as_str(), answer.stderr.lines().count()), (1, "", 1), "{answer:?}");
+    assert!(answer.stderr.contains("aarch64: this architecture is not read yet"), "{answer:?}");
+}
+
+#[test]
+fn memory_stays_small() {
+    let Some(folder) = guest("x86_64-6.1") else { return };
+    let image = folder.join("mem.elf.zst");
+    vmc(&["info", image.to_str().unwrap()]).succeeded();
+    for command in ["ps", "bt"] {
+        let peak = peak_of_anonymous_memory(command, &image);
+        println!("{command}: {} MiB of anonymous memory at the most", peak >> 20);
+        assert!(peak <= 64 << 20, "{command}: {peak} bytes");
+    }
+}
+
+/// The bound is on what the process itself allocates, so the address space is limited to that beyond what is mapped: the
+/// tool has to run within `RLIMIT_DATA` of 64 MiB (private writable memory: heap, stacks of workers).
+fn peak_of_anonymous_memory(command: &str, image: &Path) -> u64 {
+    let limits = [16u64, 32, 64, 128, 256];
+    let fits = |mib: &&u64| {
+        let shell = format!("ulimit -d {}; exec \"$@\"", **mib << 10);
+        let mut run = Command::new("sh");
+        run.args(["-c", &shell, "sh", env!("CARGO_BIN_EXE_vmc"), command]).arg(image).arg("--cache-dir").arg(scratch());
+        // glibc's arenas and rayon's stacks reserve address space that is never touched: one worker, one arena.
+        run.env("RAYON_NUM_THREADS", "1").env("MALLOC_ARENA_MAX", "1");
+        run.output().unwrap().status.success()
+    };
+    limits.iter().find(fits).map_or(u64::MAX, |mib| mib << 20)
+}
