@@ -25,6 +25,17 @@ pub(crate) enum Failure {
     Output(#[from] std::io::Error),
 }
 
+impl Failure {
+    /// The same failure, with what is wrong with the target in the same line: it may well be the cause.
+    pub(crate) fn with(self, warnings: &[String]) -> Self {
+        match self {
+            Self::Output(_) => self,
+            other if warnings.is_empty() => other,
+            other => Self::Said(format!("{other}; {}", warnings.join("; "))),
+        }
+    }
+}
+
 impl From<csv::Error> for Failure {
     fn from(why: csv::Error) -> Self {
         Self::Output(why.into())

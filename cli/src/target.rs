@@ -32,11 +32,7 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Image, 
     let mut options = OpenOptions { cache_dir, progress: Some(&mut progress), ..OpenOptions::default() };
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
-    let image = opened?;
-    for warning in image.warnings() {
-        notes.warning(&format_args!("{name}: {warning}"));
-    }
-    Ok(image)
+    Ok(opened?)
 }
 
 /// `$XDG_CACHE_HOME/vmc`, or `~/.cache/vmc`.

@@ -2,7 +2,12 @@
 //!
 //! They lie in `shared/` beside the repository (`VMC_SHARED` names another place). Where they are missing, these tests say
 //! that they were skipped, or fail where everything has to run.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "tests may panic and tell what they saw")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests may panic and tell what they saw"
+)]
 
 mod common;
 
@@ -50,7 +55,13 @@ fn raw(folder: &Path, name: &str) -> PathBuf {
     let mut decoder = ruzstd::decoding::StreamingDecoder::new(std::io::BufReader::new(packed)).unwrap();
     std::io::copy(&mut decoder, &mut unpacked).unwrap();
     let script = top().join("guests/core2raw");
-    let made = Command::new("python3").arg(script).arg(&core).arg(folder.join("meta.json")).arg(&raw).status().unwrap();
+    let made = Command::new("python3")
+        .arg(script)
+        .arg(&core)
+        .arg(folder.join("meta.json"))
+        .arg(&raw)
+        .status()
+        .unwrap();
     assert!(made.success());
     std::fs::remove_file(core).unwrap();
     raw
@@ -115,15 +126,26 @@ fn raw_images_lack_only_the_stacks_of_threads_on_a_cpu() {
 fn a_kernel_without_vmcoreinfo_gets_one_line() {
     let Some(folder) = guest("x86_64-tiny") else { return };
     let answer = vmc(&["ps", folder.join("mem.elf.zst").to_str().unwrap()]);
-    assert_eq!((answer.status, answer.stdout.as_str(), answer.stderr.lines().count()), (1, "", 1), "{answer:?}");
-    assert!(answer.stderr.contains("no VMCOREINFO in 48 MiB") && answer.stderr.contains("Linux 6.1.192"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.stdout.as_str(), answer.stderr.lines().count()),
+        (1, "", 1),
+        "{answer:?}"
+    );
+    assert!(
+        answer.stderr.contains("no VMCOREINFO in 48 MiB") && answer.stderr.contains("Linux 6.1.192"),
+        "{answer:?}"
+    );
 }
 
 #[test]
 fn another_architecture_gets_one_line() {
     let Some(folder) = guest("arm64-6.1") else { return };
     let answer = vmc(&["ps", folder.join("mem.elf.zst").to_str().unwrap()]);
-    assert_eq!((answer.status, answer.stdout.as_str(), answer.stderr.lines().count()), (1, "", 1), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.stdout.as_str(), answer.stderr.lines().count()),
+        (1, "", 1),
+        "{answer:?}"
+    );
     assert!(answer.stderr.contains("aarch64: this architecture is not read yet"), "{answer:?}");
 }
 
@@ -146,7 +168,10 @@ fn peak_of_anonymous_memory(command: &str, image: &Path) -> u64 {
     let fits = |mib: &&u64| {
         let shell = format!("ulimit -d {}; exec \"$@\"", **mib << 10);
         let mut run = Command::new("sh");
-        run.args(["-c", &shell, "sh", env!("CARGO_BIN_EXE_vmc"), command]).arg(image).arg("--cache-dir").arg(scratch());
+        run.args(["-c", &shell, "sh", env!("CARGO_BIN_EXE_vmc"), command])
+            .arg(image)
+            .arg("--cache-dir")
+            .arg(scratch());
         // glibc's arenas and rayon's stacks reserve address space that is never touched: one worker, one arena.
         run.env("RAYON_NUM_THREADS", "1").env("MALLOC_ARENA_MAX", "1");
         run.output().unwrap().status.success()

@@ -57,12 +57,20 @@ fn maps_are_the_lines_of_proc_maps() {
     let truth = truth();
     let pid = pid(&truth, "deep");
     let table = vmc(&["maps", &sample(), "--pid", &pid]).succeeded().stdout;
-    let maps = truth["processes"].as_array().unwrap().iter().find(|process| process["pid"].to_string() == pid).unwrap();
+    let maps = truth["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|process| process["pid"].to_string() == pid)
+        .unwrap();
     let maps = maps["maps"].as_array().unwrap();
     assert_eq!(table.lines().count(), maps.len());
     for (line, map) in table.lines().zip(maps) {
         let start = map["start"].as_str().unwrap().trim_start_matches("0x");
-        assert!(line.starts_with(start) && line.ends_with(map["path"].as_str().unwrap_or(" ")), "{line}: {map}");
+        assert!(
+            line.starts_with(start) && line.ends_with(map["path"].as_str().unwrap_or(" ")),
+            "{line}: {map}"
+        );
     }
 }
 
@@ -78,7 +86,10 @@ fn a_stack_reads_like_one_of_gdb() {
     let rows = json(&["bt", &sample(), "--pid", &pid, "--user"]);
     let frames = rows[0]["frames"].as_array().unwrap();
     assert_eq!(frames.len(), lines.iter().filter(|line| line.starts_with('#')).count());
-    assert_eq!((&rows[0]["stop"], &frames[0]["found_by"], &frames[1]["found_by"]), (&"end".into(), &"registers".into(), &"cfi".into()));
+    assert_eq!(
+        (&rows[0]["stop"], &frames[0]["found_by"], &frames[1]["found_by"]),
+        (&"end".into(), &"registers".into(), &"cfi".into())
+    );
     assert_eq!(frames[1]["signal"], false);
 }
 
@@ -92,7 +103,10 @@ fn addresses_translate_and_read_alike() {
     let row = json(&["read", &sample(), banner, "5"]);
     assert_eq!((&row["address"], &row["bytes"]), (&truth_address(banner), &"4c696e7578".into()));
     let row = json(&["translate", &sample(), banner]);
-    assert_eq!(row["entries"].as_array().unwrap()[0]["level"], json(&["info", &sample()])["page_table_levels"]);
+    assert_eq!(
+        row["entries"].as_array().unwrap()[0]["level"],
+        json(&["info", &sample()])["page_table_levels"]
+    );
     assert!(row["physical"].as_str().unwrap().starts_with("0x"));
     let symbol = json(&["symbols", &sample(), "linux_banner"]);
     assert_eq!(symbol[0]["address"], truth_address(banner));
@@ -109,6 +123,9 @@ fn types_look_like_pahole() {
     let layout = json(&["types", &sample(), "list_head"]);
     assert_eq!(layout["size"], 16);
     assert_eq!(layout["members"][1]["name"], "prev");
-    assert_eq!((&layout["members"][1]["offset"], &layout["members"][1]["type"]), (&8.into(), &"struct list_head *".into()));
+    assert_eq!(
+        (&layout["members"][1]["offset"], &layout["members"][1]["type"]),
+        (&8.into(), &"struct list_head *".into())
+    );
     assert!(vmc(&["types", &sample(), "list_head"]).succeeded().stdout.contains("struct list_head * next"));
 }

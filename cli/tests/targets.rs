@@ -107,7 +107,8 @@ fn a_cut_image_is_said_to_be_cut_and_nothing_is_invented() {
                 for row in answer.stdout.lines().filter(|row| !row.contains("\"errors\"")) {
                     assert!(told.contains(&row), "{row} is not in the whole image");
                 }
-                let partial = answer.stdout.lines().count() < told.len() || answer.stdout.contains("\"errors\"");
+                let partial =
+                    answer.stdout.lines().count() < told.len() || answer.stdout.contains("\"errors\"");
                 assert!(!partial || answer.stderr.lines().count() >= 2, "{answer:?}");
             }
             status => panic!("exit status {status}: {answer:?}"),
@@ -120,7 +121,10 @@ fn a_cut_image_is_said_to_be_cut_and_nothing_is_invented() {
 fn what_is_not_in_the_guest_is_named() {
     let sample = sample();
     refused(&vmc(&["maps", &sample, "--pid", "99999"]), &["no process 99999 among the"]);
-    refused(&vmc(&["maps", &sample, "--pid", "2"]), &["process 2 has no user address space: it is a kernel thread"]);
+    refused(
+        &vmc(&["maps", &sample, "--pid", "2"]),
+        &["process 2 has no user address space: it is a kernel thread"],
+    );
     refused(&vmc(&["bt", &sample, "--tid", "99999"]), &["no thread 99999"]);
     refused(&vmc(&["symbols", &sample, "no_such_symbol"]), &["no symbol no_such_symbol among the kernel's"]);
     refused(&vmc(&["types", &sample, "no_such_type"]), &["have no no_such_type"]);
@@ -133,7 +137,13 @@ fn what_is_not_in_the_guest_is_named() {
 
 #[test]
 fn wrong_usage_is_told_apart() {
-    for words in [&["ps"][..], &["fly", "x"], &["maps", "x"], &["read", "x", "12", "4"], &["ps", "x", "--format", "xml"]] {
+    for words in [
+        &["ps"][..],
+        &["fly", "x"],
+        &["maps", "x"],
+        &["read", "x", "12", "4"],
+        &["ps", "x", "--format", "xml"],
+    ] {
         assert_eq!(vmc(words).status, 2, "{words:?}");
     }
     vmc(&["--help"]).succeeded();

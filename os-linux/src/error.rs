@@ -18,7 +18,7 @@ pub enum LinuxError {
         hint: String,
     },
     /// There are VMCOREINFO pages, but none tells where a kernel is.
-    #[error("no Linux kernel found: {count} VMCOREINFO copies in memory, but {reason}")]
+    #[error("no Linux kernel found: VMCOREINFO is in memory ({count} times), but {reason}")]
     NotVerified {
         /// How many copies there are.
         count: usize,

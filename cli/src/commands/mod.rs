@@ -71,9 +71,20 @@ impl<'a> Context<'a> {
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     let name = args.command.target();
     let image = target::open(name, &args.common, notes)?;
-    let linux = Linux::open(&image, &image);
+    answer(args, notes, &image).map_err(|why| why.with(image.warnings()))?;
+    for warning in image.warnings() {
+        notes.warning(&format_args!("{name}: {warning}"));
+    }
+    notes.end_of_rows();
+    Ok(())
+}
+
+/// Finds the guest in the image and asks it.
+fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
+    let name = args.command.target();
+    let linux = Linux::open(image, image);
     let linux = linux.map_err(|source| Failure::Guest { target: name.to_owned(), source })?;
-    let context = Context { name, common: &args.common, notes, image: &image, linux: &linux };
+    let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
         Command::Ps { tree: false, .. } => ps::run(&context),
@@ -88,7 +99,5 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
         Command::Types { name, .. } => types::run(&context, name),
         Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
         Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
-    }?;
-    notes.end_of_rows();
-    Ok(())
+    }
 }

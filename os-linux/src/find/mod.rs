@@ -55,20 +55,23 @@ fn search(memory: &dyn PhysMemory, roots: &[X86PageTables]) -> Result<Found, Lin
             let Some(at) = region.start.checked_add(offset) else { break };
             let Some(info) = VmcoreInfo::at(memory, at) else { continue };
             count += 1;
+            let release = info.release().to_string();
             match verify(memory, info) {
                 Ok(found) if roots.is_empty() || roots.iter().any(|root| runs(memory, root, &found)) => {
                     return Ok(found);
                 }
                 Ok(found) => not_running = Some(found),
-                Err(why) => last = Some(why),
+                Err(why) => last = Some((release, why)),
             }
         }
     }
     // A vCPU may be in firmware or in a trampoline: what was verified by itself is then all there is to go by.
     match (not_running, last) {
         (Some(found), _) => Ok(found),
-        (None, Some(why @ LinuxError::Architecture { .. })) => Err(why),
-        (None, Some(why)) => Err(LinuxError::NotVerified { count, reason: why.to_string() }),
+        (None, Some((release, Unverified::Aarch64))) => {
+            Err(LinuxError::Architecture { release, architecture: "aarch64" })
+        }
+        (None, Some((_, Unverified::Because(reason)))) => Err(LinuxError::NotVerified { count, reason }),
         (None, None) => Err(LinuxError::NotFound {
             mib: memory.total() >> 20,
             hint: banner_hint(memory).unwrap_or_default(),
@@ -102,17 +105,22 @@ fn vcpu_roots(vcpus: &dyn Vcpus) -> alloc::vec::Vec<X86PageTables> {
     roots
 }
 
+/// Why a VMCOREINFO does not lead to a kernel.
+#[derive(Debug)]
+enum Unverified {
+    /// It is of an architecture that is not read.
+    Aarch64,
+    /// Something that it says does not hold.
+    Because(String),
+}
+
 /// Does what `info` says hold in memory?
-fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, LinuxError> {
+fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, Unverified> {
     if info.is_aarch64() {
-        return Err(LinuxError::Architecture {
-            release: info.release().to_string(),
-            architecture: "aarch64",
-        });
+        return Err(Unverified::Aarch64);
     }
-    let wrong = |reason: String| LinuxError::NotVerified { count: 1, reason };
-    let need =
-        |name: &'static str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
+    let wrong = Unverified::Because;
+    let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
     let swapper = need("swapper_pg_dir")?;
     let stext = need("_stext")?;
     let uts = need("init_uts_ns")?;

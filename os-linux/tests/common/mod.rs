@@ -1,5 +1,9 @@
 //! The sample guest and its own word on itself.
-#![allow(dead_code, clippy::unwrap_used, reason = "a helper of tests may panic, and not every test uses every helper")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a helper of tests may panic, and not every test uses every helper"
+)]
 
 use std::path::PathBuf;
 
