@@ -61,7 +61,7 @@ fn maps_are_the_lines_of_proc_maps() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|process| process["pid"].to_string() == pid)
+        .find(|process| process["pid"] == pid.parse::<u64>().unwrap())
         .unwrap();
     let maps = maps["maps"].as_array().unwrap();
     assert_eq!(table.lines().count(), maps.len());

@@ -19,7 +19,7 @@ use vmc::{AddressSpace, Limits, ReadExt, VirtAddr, VirtualMemory};
 use crate::error::LinuxError;
 use crate::find::VmcoreInfo;
 use addresses::Addresses;
-use names::Names;
+use names::{Names, Starts};
 
 /// The kernel's symbols, still packed.
 #[derive(Debug)]
@@ -81,17 +81,20 @@ impl<'m> Kallsyms<'m> {
     /// The addresses of `wanted`, in their order, found in one pass; the first symbol of a name counts.
     #[must_use]
     pub fn addresses_of<const N: usize>(&self, wanted: &[&str; N]) -> [Option<VirtAddr>; N] {
+        const { assert!(N <= 64) };
+        let starts = Starts::new(wanted, &self.tokens);
         let mut found = [None; N];
         let mut missing = N;
         for (index, name) in Names::new(&self.names, &self.tokens, self.count).enumerate() {
-            if !name.may_be_among(wanted) {
+            let candidates = name.candidates(&starts);
+            if candidates == 0 {
                 continue;
             }
-            for (slot, _) in
-                found.iter_mut().zip(wanted).filter(|(slot, text)| slot.is_none() && name.is(text))
-            {
-                *slot = self.addresses.get(index);
-                missing -= 1;
+            for (bit, (slot, text)) in found.iter_mut().zip(wanted).enumerate() {
+                if candidates >> bit & 1 == 1 && slot.is_none() && name.is(text) {
+                    *slot = self.addresses.get(index);
+                    missing -= 1;
+                }
             }
             if missing == 0 {
                 break;

@@ -17,6 +17,34 @@ pub(super) struct Name<'t> {
     tokens: &'t [Vec<u8>],
 }
 
+/// For each token, which of some names begin with it, a bit a name: most symbols are ruled out by one look.
+#[derive(Debug)]
+pub(super) struct Starts {
+    /// With the token as the first of a symbol: it begins with the type's letter.
+    behind_letter: Vec<u64>,
+    /// With the token as the second of a symbol.
+    whole: Vec<u64>,
+}
+
+impl Starts {
+    /// Of the first 64 of `names`.
+    pub(super) fn new(names: &[&str], tokens: &[Vec<u8>]) -> Self {
+        let begin_with = |start: &[u8]| {
+            let numbered = names.iter().take(64).enumerate();
+            let fits = |name: &str| name.as_bytes().starts_with(start) || start.starts_with(name.as_bytes());
+            numbered.fold(0, |mask, (index, name)| mask | u64::from(fits(name)) << index)
+        };
+        let behind_letter = tokens.iter().map(|token| match token.get(1..) {
+            Some(rest) if !rest.is_empty() => begin_with(rest),
+            _ => u64::MAX,
+        });
+        Self {
+            behind_letter: behind_letter.collect(),
+            whole: tokens.iter().map(|token| begin_with(token)).collect(),
+        }
+    }
+}
+
 impl<'t> Names<'t> {
     pub(super) fn new(names: &'t [u8], tokens: &'t [Vec<u8>], count: usize) -> Self {
         Self { rest: names, tokens, left: count }
@@ -62,10 +90,17 @@ impl Name<'_> {
         rest.is_empty() && !letter
     }
 
-    /// A quick look: can it be one of `wanted`? (The first token decides most.)
-    pub(super) fn may_be_among(&self, wanted: &[&str]) -> bool {
-        let Some(first) = self.token(0).and_then(|token| token.get(1..)) else { return true };
-        wanted.iter().any(|text| text.as_bytes().starts_with(first))
+    /// A quick look: which of the names that `starts` was made for can it be?
+    pub(super) fn candidates(&self, starts: &Starts) -> u64 {
+        let at = |table: &[u64], index| {
+            self.packed.get(index).and_then(|token| table.get(usize::from(*token))).copied()
+        };
+        match at(&starts.behind_letter, 0) {
+            // The first token is the letter alone: the second tells more.
+            Some(u64::MAX) => at(&starts.whole, 1).unwrap_or(u64::MAX),
+            Some(candidates) => candidates,
+            None => 0,
+        }
     }
 
     /// The type's letter and the name, into `text`.
@@ -98,7 +133,9 @@ mod tests {
         assert_eq!(text, b"Tsys_foo");
         assert!(names[0].is("sys_foo") && !names[0].is("sys_fo") && !names[0].is("sys_fooo"));
         assert!(names[1].is("x") && names[2].is(""));
-        assert!(names[0].may_be_among(&["sys_bar"]) && !names[0].may_be_among(&["x"]));
+        let starts = Starts::new(&["sys_bar", "x", "sys_foo"], &tokens);
+        assert_eq!(names[0].candidates(&starts), 0b101);
+        assert_ne!(names[1].candidates(&starts) & 0b010, 0);
     }
 
     #[test]
