@@ -71,6 +71,15 @@ const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt-user"];
 const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
 
 #[test]
+fn the_sample() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skip("python3, which runs guests/check-cli, is not there");
+    }
+    let folder = top().join("guests/sample");
+    check(&folder.join("mem.elf.zst"), &folder.join("truth.json"), ALL);
+}
+
+#[test]
 fn x86_64_6_1_core() {
     let Some(folder) = guest("x86_64-6.1") else { return };
     check(&folder.join("mem.elf.zst"), &folder.join("truth.json"), ALL);

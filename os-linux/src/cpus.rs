@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use vmc::layout::{Field, Types};
 use vmc::{ReadExt, Registers, VirtAddr, VirtualMemory};
 
+use crate::error::LinuxError;
 use crate::kernel::Linux;
 
 /// The CPUs of a guest.
@@ -72,19 +73,23 @@ impl Cpus {
         running
     }
 
+    /// The sum over all CPUs of a `struct percpu_counter` at `counter` (`include/linux/percpu_counter.h`).
+    pub(crate) fn percpu_counter(&self, linux: &Linux<'_>, counter: VirtAddr) -> Result<i64, LinuxError> {
+        let types = linux.types();
+        let space = linux.space();
+        let read = LinuxError::read("a per-CPU counter");
+        let count: i64 = Field::new(types, "percpu_counter", "count")?.read(space, counter).map_err(&read)?;
+        // Kernels for one CPU keep the count alone.
+        let Ok(parts) = Field::<u64>::new(types, "percpu_counter", "counters") else { return Ok(count) };
+        let parts = parts.pointer(space, counter).map_err(&read)?;
+        self.offsets.iter().try_fold(count, |sum, offset| {
+            let part: i32 = space.read_value(parts.wrapping_add(*offset)).map_err(&read)?;
+            Ok(sum.saturating_add(i64::from(part)))
+        })
+    }
+
     /// The vCPU that `task` runs on.
     pub(crate) fn vcpu_of(&self, task: VirtAddr) -> Option<usize> {
         self.running.iter().find(|(running, _)| *running == task).map(|(_, index)| *index)
-    }
-
-    /// The sum over all CPUs of a `struct percpu_counter` at `counter` (`include/linux/percpu_counter.h`).
-    pub(crate) fn percpu_counter(&self, linux: &Linux<'_>, counter: VirtAddr) -> Option<i64> {
-        let types = linux.types();
-        let space = linux.space();
-        let count: i64 = Field::new(types, "percpu_counter", "count").ok()?.read(space, counter).ok()?;
-        let Ok(parts) = Field::<u64>::new(types, "percpu_counter", "counters") else { return Some(count) };
-        let parts = parts.pointer(space, counter).ok()?;
-        let part = |offset: &u64| space.read_value::<i32>(parts.wrapping_add(*offset)).ok().map(i64::from);
-        Some(self.offsets.iter().filter_map(part).fold(count, i64::saturating_add))
     }
 }

@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ruzstd::decoding::StreamingDecoder;
 
@@ -31,16 +32,22 @@ pub(crate) fn unpack(
         if let Ok(known) = File::open(&cached) {
             return Ok(known);
         }
-        let partial = dir.join(format!("unpacking-{}.tmp", std::process::id()));
+        let partial = dir.join(partial_name());
         let target = PartialFile::create(partial).map_err(io)?;
         write_out(path, packed, &target.file, options)?;
         return target.keep_as(&cached).map_err(io);
     }
-    let partial = std::env::temp_dir().join(format!("vmc-unpacking-{}.tmp", std::process::id()));
+    let partial = std::env::temp_dir().join(partial_name());
     let target = PartialFile::create(partial).map_err(io)?;
     write_out(path, packed, &target.file, options)?;
     // Dropping it takes the name away; the open file stays.
     target.file.try_clone().map_err(io)
+}
+
+/// A name for a file in the making: no other process and no other thread has it.
+fn partial_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("vmc-unpacking-{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A directory that only its owner looks into: memory holds secrets.

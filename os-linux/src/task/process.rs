@@ -96,8 +96,10 @@ impl Task<'_, '_> {
             let member = vmc::layout::Types::member(types, "mm_struct", "rss_stat")?;
             let size = vmc::layout::Types::size_of(types, "percpu_counter")?;
             let counter = |kind: usize| mm.wrapping_add(member.offset).wrapping_add(kind as u64 * size);
-            let count = |kind: &usize| self.linux.cpus().percpu_counter(self.linux, counter(*kind));
-            RESIDENT.iter().filter_map(count).fold(0, i64::saturating_add)
+            RESIDENT.iter().try_fold(0i64, |sum, kind| {
+                let count = self.linux.cpus().percpu_counter(self.linux, counter(*kind))?;
+                Ok::<_, LinuxError>(sum.saturating_add(count))
+            })?
         };
         // Counters that CPUs keep apart may be a few pages below zero for a moment.
         Ok(pages.max(0).cast_unsigned().saturating_mul(4096))

@@ -1,0 +1,142 @@
+"""A running QEMU, by its QMP socket and its gdb stub."""
+
+import json
+import re
+import socket
+import time
+
+
+def connect(path, tries=100):
+    """Connects to a UNIX socket that may still be coming up."""
+    for _ in range(tries):
+        try:
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            return s
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit('cannot connect ' + path)
+
+
+class Qmp:
+    """QEMU's monitor protocol: qmp('stop'), qmp('pmemsave', val=0, ...)."""
+
+    def __init__(self, path):
+        self.socket = connect(path)
+        self.file = self.socket.makefile('rwb')
+        self.read()
+        self('qmp_capabilities')
+
+    def read(self):
+        return json.loads(self.file.readline())
+
+    def __call__(self, command, **arguments):
+        message = {'execute': command, 'arguments': arguments}
+        self.file.write(json.dumps(message).encode() + b'\n')
+        self.file.flush()
+        while True:
+            reply = self.read()
+            if 'return' in reply:
+                return reply['return']
+            if 'error' in reply:
+                raise RuntimeError(f'{command}: {reply["error"]}')
+
+    def hmp(self, line):
+        """A line of the human monitor."""
+        return self('human-monitor-command', **{'command-line': line})
+
+
+class Gdb:
+    """The gdb remote protocol, as far as reading registers goes."""
+
+    PACKET = re.compile(rb'\$([^#]*)#..', re.S)
+
+    def __init__(self, path):
+        self.socket = connect(path)
+        self.socket.settimeout(20)
+        self.buffer = b''
+
+    def get(self):
+        """The next packet, acknowledged."""
+        packet = self.PACKET.search(self.buffer)
+        while not packet:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError
+            self.buffer += data
+            packet = self.PACKET.search(self.buffer)
+        self.buffer = self.buffer[packet.end():]
+        self.socket.send(b'+')
+        return re.sub(rb'}(.)', lambda m: bytes([m.group(1)[0] ^ 0x20]), packet.group(1),
+                      flags=re.S)
+
+    def __call__(self, packet):
+        packet = packet.encode()
+        self.socket.send(b'$' + packet + b'#%02x' % (sum(packet) & 255))
+        return self.get()
+
+    def xfer(self, annex):
+        """A file of the target description."""
+        out = b''
+        while True:
+            reply = self(f'qXfer:features:read:{annex}:{len(out):x},ffb')
+            out += reply[1:]
+            if reply[:1] != b'm':
+                return out.decode()
+
+    def close(self):
+        self.socket.close()
+
+
+def described_registers(gdb, files):
+    """[(number, name, bits)] of the target description; its files are put into `files`."""
+    registers = []
+    number = 0
+
+    def scan(xml):
+        nonlocal number
+        # QEMU's i386 description has registers in comments
+        xml = re.sub(r'<!--.*?-->', '', xml, flags=re.S)
+        for match in re.finditer(r'<(xi:include href="([^"]+)"|reg ([^>]*?)/?>)', xml):
+            if match.group(2):
+                included = gdb.xfer(match.group(2))
+                files[match.group(2)] = included
+                scan(included)
+                continue
+            attributes = dict(re.findall(r'(\w+)="([^"]*)"', match.group(3)))
+            if 'regnum' in attributes:
+                number = int(attributes['regnum'], 0)
+            registers.append((number, attributes['name'], int(attributes['bitsize'])))
+            number += 1
+
+    files['target.xml'] = gdb.xfer('target.xml')
+    scan(files['target.xml'])
+    return registers
+
+
+def gdb_registers(path):
+    """Every register that the gdb stub names, of every vCPU."""
+    gdb = Gdb(path)
+    out = {
+        'supported': gdb('qSupported:multiprocess+;xmlRegisters=i386,arm').decode(),
+        'xml': {},
+        'vcpus': [],
+    }
+    registers = described_registers(gdb, out['xml'])
+    threads = []
+    reply = gdb('qfThreadInfo')
+    while reply[:1] == b'm':
+        threads += reply[1:].decode().split(',')
+        reply = gdb('qsThreadInfo')
+    for thread in threads:
+        gdb('Hg' + thread)
+        vcpu = {'thread': thread, 'regs': {}, 'g_packet': gdb('g').decode()}
+        for number, name, _ in registers:
+            value = gdb(f'p{number:x}')
+            if not value or value[:1] == b'E' or b'x' in value:
+                continue
+            value = bytes.fromhex(value.decode())
+            vcpu['regs'][name] = '0x%x' % int.from_bytes(value, 'little')
+        out['vcpus'].append(vcpu)
+    gdb.close()
+    return out

@@ -1,0 +1,372 @@
+/* Guest-side collector. Sends what /proc and /sys say, unparsed, through the
+ * virtio-serial port given as argv[1], says LAB-READY on the console, then waits
+ * for a line from the host. On "GO" it runs ptunwind over the listed processes.
+ * Stream: "@F <len> <path>\n<bytes>" (a path may come in several pieces, to be
+ * joined), "@L <len> <path>\n<link target>", "@P <pid> <va> <pages>\n<8-byte
+ * pagemap entries>", "@M <text>\n". With the word drop-caches as argv[2] the dentries
+ * and inodes that the collection left behind are dropped before the last pass. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/klog.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int port;
+static char obuf[128 * 1024], ibuf[64 * 1024];
+static size_t on;
+
+static void flush(void)
+{
+	size_t w = 0;
+	while (w < on) {
+		ssize_t r = write(port, obuf + w, on - w);
+		if (r < 0) {
+			if (errno == EAGAIN || errno == EINTR)
+				continue;
+			_exit(9);
+		}
+		w += (size_t)r;
+	}
+	on = 0;
+}
+
+static void put(const void *p, size_t n)
+{
+	while (n) {
+		size_t k = sizeof obuf - on;
+		if (!k) {
+			flush();
+			continue;
+		}
+		if (k > n)
+			k = n;
+		memcpy(obuf + on, p, k);
+		on += k;
+		p = (const char *)p + k;
+		n -= k;
+	}
+}
+
+static void head(char t, size_t n, const char *path)
+{
+	char h[600];
+	int k = snprintf(h, sizeof h, "@%c %zu %s\n", t, n, path);
+	put(h, (size_t)k);
+}
+
+static void mark(const char *s)
+{
+	put("@M ", 3);
+	put(s, strlen(s));
+	put("\n", 1);
+}
+
+static int file(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), any = 0;
+	ssize_t r;
+	if (fd < 0)
+		return -1;
+	while ((r = read(fd, ibuf, sizeof ibuf)) > 0) {
+		head('F', (size_t)r, path);
+		put(ibuf, (size_t)r);
+		any = 1;
+	}
+	if (!any && !r)
+		head('F', 0, path);
+	close(fd);
+	return 0;
+}
+
+static void link_(const char *path)
+{
+	ssize_t r = readlink(path, ibuf, 4096);
+	if (r >= 0) {
+		head('L', (size_t)r, path);
+		put(ibuf, (size_t)r);
+	}
+}
+
+static void each(const char *dir, void (*f)(const char *))
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	char p[1024];
+	if (!d)
+		return;
+	while ((e = readdir(d)))
+		if (e->d_name[0] != '.') {
+			snprintf(p, sizeof p, "%s/%s", dir, e->d_name);
+			f(p);
+		}
+	closedir(d);
+}
+
+static void file_v(const char *p)
+{
+	file(p);
+}
+
+static void sub(const char *p, const char *const *names)
+{
+	char b[1024];
+	for (; *names; names++) {
+		snprintf(b, sizeof b, "%s/%s", p, *names);
+		file(b);
+	}
+}
+
+static void task(const char *p)
+{
+	static const char *const n[] = {"comm",	   "stat",  "status", "stack",
+					"syscall", "wchan", "cgroup", 0};
+	sub(p, n);
+}
+
+static void pagemap(const char *proc)
+{
+	char b[600], line[700];
+	uint64_t pm[512];
+	int fd;
+	FILE *f;
+	int pid = atoi(proc + 6);
+	snprintf(b, sizeof b, "%s/pagemap", proc);
+	fd = open(b, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	snprintf(b, sizeof b, "%s/maps", proc);
+	f = fopen(b, "re");
+	if (!f) {
+		close(fd);
+		return;
+	}
+	while (fgets(line, sizeof line, f)) {
+		unsigned long s, e;
+		if (sscanf(line, "%lx-%lx", &s, &e) != 2 || s >> 63)
+			continue;
+		for (unsigned long a = s; a < e; a += 512 * 4096ul) {
+			size_t n = (e - a) / 4096;
+			if (n > 512)
+				n = 512;
+			ssize_t r = pread(fd, pm, n * 8, (off_t)(a / 4096 * 8));
+			if (r <= 0)
+				break;
+			n = (size_t)r / 8;
+			int any = 0;
+			for (size_t i = 0; i < n; i++)
+				if (pm[i] >> 62)
+					any = 1;
+			if (!any)
+				continue;
+			char h[100];
+			int k = snprintf(h, sizeof h, "@P %d %lx %zu\n", pid, a, n);
+			put(h, (size_t)k);
+			put(pm, n * 8);
+		}
+	}
+	fclose(f);
+	close(fd);
+}
+
+static void proc(const char *p)
+{
+	static const char *const n[] = {"comm",	    "stat",   "status", "statm",  "cmdline",
+					"environ",  "auxv",   "maps",	"cgroup", "oom_score_adj",
+					"loginuid", "limits", 0};
+	char b[1024];
+	if (p[6] < '0' || p[6] > '9')
+		return;
+	sub(p, n);
+	static const char *const l[] = {"exe", "cwd", "root", 0};
+	for (const char *const *q = l; *q; q++) {
+		snprintf(b, sizeof b, "%s/%s", p, *q);
+		link_(b);
+	}
+	snprintf(b, sizeof b, "%s/ns", p);
+	each(b, link_);
+	snprintf(b, sizeof b, "%s/fd", p);
+	each(b, link_);
+	snprintf(b, sizeof b, "%s/fdinfo", p);
+	each(b, file_v);
+	snprintf(b, sizeof b, "%s/task", p);
+	each(b, task);
+	if (atoi(p + 6) != getpid())
+		pagemap(p);
+}
+
+static char *last;
+static size_t lastn;
+
+static void tid2(const char *p)
+{
+	char b[1024];
+	snprintf(b, sizeof b, "%s/stat", p);
+	int fd = open(b, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	ssize_t r = read(fd, last + lastn, 512);
+	if (r > 0)
+		lastn += (size_t)r;
+	close(fd);
+}
+
+static void pid2(const char *p)
+{
+	char b[1024];
+	if (p[6] < '0' || p[6] > '9')
+		return;
+	snprintf(b, sizeof b, "%s/task", p);
+	if (lastn < 200 * 1024)
+		each(b, tid2);
+}
+
+static void modsec(const char *p)
+{
+	char b[1024];
+	DIR *d;
+	struct dirent *e;
+	snprintf(b, sizeof b, "%s/sections", p);
+	if (!(d = opendir(b)))
+		return;
+	while ((e = readdir(d))) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+			continue;
+		snprintf(b, sizeof b, "%s/sections/%s", p, e->d_name);
+		file(b);
+	}
+	closedir(d);
+	static const char *const n[] = {
+		"coresize", "initstate", "refcnt", "taint", "notes/.note.gnu.build-id", 0};
+	sub(p, n);
+}
+
+static void stamp(const char *what)
+{
+	struct timespec r, b;
+	char s[200];
+	clock_gettime(CLOCK_REALTIME, &r);
+	clock_gettime(CLOCK_BOOTTIME, &b);
+	snprintf(s, sizeof s, "%s realtime=%lld.%09ld boottime=%lld.%09ld self=%d", what,
+		 (long long)r.tv_sec, r.tv_nsec, (long long)b.tv_sec, b.tv_nsec, getpid());
+	mark(s);
+}
+
+/* Writes VALUE to drop_caches, several times: a first round only takes the "referenced"
+ * mark off what was just used. 4 makes the kernel silent about it from then on. */
+static void drop_caches(const char *value, int rounds)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+	for (int i = 0; i < rounds; i++) {
+		if (pwrite(fd, value, 1, 0) != 1)
+			perror("drop_caches");
+		if (rounds > 1)
+			usleep(150000);
+	}
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	static const char *const glob[] = {
+		/* clang-format off */
+		"/proc/version", "/proc/cmdline", "/proc/stat", "/proc/meminfo",
+		"/proc/iomem", "/proc/modules", "/proc/mounts", "/proc/self/mountinfo",
+		"/proc/net/tcp", "/proc/net/tcp6", "/proc/net/udp", "/proc/net/udp6",
+		"/proc/net/unix", "/proc/net/raw", "/proc/net/packet",
+		"/proc/net/netlink", "/proc/net/dev", "/proc/net/if_inet6",
+		"/proc/net/route", "/proc/cpuinfo", "/proc/interrupts",
+		"/proc/filesystems", "/proc/devices", "/proc/sys/kernel/hostname",
+		"/proc/sys/kernel/osrelease", "/proc/sys/kernel/version",
+		"/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/pid_max",
+		"/proc/sys/kernel/tainted", "/proc/sys/kernel/randomize_va_space",
+		"/sys/kernel/vmcoreinfo", "/sys/kernel/notes", "/proc/vmallocinfo",
+		"/proc/slabinfo", "/proc/buddyinfo", "/proc/uptime",
+		0,
+		/* clang-format on */
+	};
+	char line[4096];
+	int n, drop = argc > 2 && !strcmp(argv[2], "drop-caches");
+	ssize_t r;
+	port = open(argc > 1 ? argv[1] : "/dev/vport0p1", O_RDWR | O_CLOEXEC);
+	if (port < 0) {
+		perror("port");
+		return 1;
+	}
+	last = malloc(256 * 1024);
+	memset(last, 0, 256 * 1024);
+	if (drop)
+		drop_caches("4", 1);
+	stamp("begin");
+	file("/proc/kallsyms");
+	for (const char *const *p = glob; *p; p++)
+		file(*p);
+	each("/sys/module", modsec);
+	each("/run/lab", file_v);
+	n = klogctl(3, ibuf, sizeof ibuf);
+	if (n > 0) {
+		head('F', (size_t)n, "dmesg");
+		put(ibuf, (size_t)n);
+	}
+	flush();
+	stamp("procs");
+	each("/proc", proc);
+	flush();
+	if (drop)
+		drop_caches("2", 5);
+	/* once more, quickly: pid/tid/state/ppid of everything just before the stop */
+	stamp("last");
+	each("/proc", pid2);
+	head('F', lastn, "last-stat");
+	put(last, lastn);
+	stamp("end");
+	flush();
+	memset(last, 0, 256 * 1024);
+	memset(ibuf, 0, sizeof ibuf);
+	memset(obuf, 0, sizeof obuf);
+	if (write(1, "\nLAB-READY\n", 11) != 11)
+		return 2;
+	while ((r = read(port, line, sizeof line - 1)) >= 0) {
+		if (!r) { /* host not connected */
+			usleep(200000);
+			continue;
+		}
+		line[r] = 0;
+		if (strncmp(line, "GO", 2))
+			continue;
+		for (char *t = strtok(line + 2, " \n"); t; t = strtok(0, " \n")) {
+			int p[2];
+			ssize_t k;
+			if (pipe2(p, O_CLOEXEC))
+				break;
+			pid_t c = fork();
+			if (!c) {
+				dup2(p[1], 1);
+				dup2(p[1], 2);
+				execl("/bin/ptunwind", "ptunwind", t, (char *)0);
+				_exit(1);
+			}
+			close(p[1]);
+			char nm[64];
+			snprintf(nm, sizeof nm, "unwind/%s", t);
+			while ((k = read(p[0], ibuf, sizeof ibuf)) > 0) {
+				head('F', (size_t)k, nm);
+				put(ibuf, (size_t)k);
+			}
+			close(p[0]);
+			waitpid(c, 0, 0);
+			flush();
+		}
+		mark("done");
+		flush();
+	}
+	for (;;)
+		pause();
+}
