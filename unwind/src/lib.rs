@@ -23,6 +23,10 @@
 //! its link-time address, so that a hit costs a few compares and the reads of what the frame has saved. A walk allocates
 //! nothing until it meets a signal frame.
 //!
+//! # Not only for virtual machines
+//! Whatever has memory, a map of images and registers can be walked: `examples/process.rs` shows the stack of a blocked
+//! process of the host out of `/proc` alone; a core file's notes and segments do as well.
+//!
 //! # Hostile input
 //! Sections and stacks come from a guest. Nothing panics; walks go up the stack or end; expressions, entries and frames
 //! are bounded (see [`vmc::Limits`]).

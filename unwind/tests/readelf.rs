@@ -1,13 +1,19 @@
 //! The host's libc, row by row, against what `readelf` says about it; and its signal return.
 
-#![allow(clippy::indexing_slicing, reason = "a test may panic, and so may its helpers")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests and their helpers may panic and tell what they saw"
+)]
 
 mod common;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Command;
 
-use common::{LIBC, Words, functions, libc};
+use common::{Words, functions, libc, sections_of};
 use vmc::view::{FoundBy, Stop};
 use vmc::{Limits, VirtAddr};
 use vmc_unwind::cfi::{CfaRule, RegisterRule, Row};
@@ -48,54 +54,107 @@ fn compare(row: &Row, columns: &[&str], cells: &[&str], at: u64) {
     }
 }
 
-#[test]
-fn every_row_of_libc_is_as_readelf_says() {
-    let Some(sections) = libc() else { return };
-    let Ok(output) = Command::new("readelf").args(["--debug-dump=frames-interp", LIBC]).output() else {
-        println!("skipped: there is no readelf");
-        return;
+/// Compares at every address of every FDE of the file at `path`; gives how many FDEs, rows and addresses there were.
+fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
+    let Some(sections) = sections_of(path) else {
+        common::skip(&format!("{path} is not there, or no little-endian 64-bit ELF file"));
+        return None;
+    };
+    let Ok(output) = Command::new("readelf").args(["--debug-dump=frames-interp", path]).output() else {
+        common::skip("readelf, the oracle, is not there");
+        return None;
     };
     let text = String::from_utf8(output.stdout).unwrap();
     let table = UnwindTable::new(sections);
     let mut scratch = Scratch::new();
-    let (mut functions, mut rows) = (0, 0);
+    let (mut functions, mut rows, mut addresses) = (0, 0, 0);
+    // A CIE's own rules, by its offset: those of an FDE without instructions.
+    let mut initial: HashMap<&str, (Vec<&str>, Vec<&str>)> = HashMap::new();
     // Blocks: a head, the columns' names, rows.
     for block in text.split("\n\n") {
-        let mut lines = block.lines().filter(|line| !line.is_empty());
-        let Some(head) = lines.next().filter(|head| head.contains(" FDE ")) else { continue };
-        let (start, end) = head.split_once("pc=").unwrap().1.split_once("..").unwrap();
+        let mut lines = block.lines().filter(|line| !line.is_empty() && !line.starts_with("Contents of"));
+        let Some(head) = lines.next() else { continue };
+        let columns: Vec<&str> =
+            lines.next().map(|names| names.split_whitespace().skip(2).collect()).unwrap_or_default();
         let number = |text: &str| u64::from_str_radix(text.trim(), 16).unwrap();
-        let (start, end) = (number(start), number(end));
-        functions += 1;
-        let columns: Vec<&str> = match lines.next() {
-            Some(names) => names.split_whitespace().skip(2).collect(),
-            None => vec!["ra"],
-        };
         let mut listed: Vec<(u64, Vec<&str>)> = Vec::new();
         for line in lines {
             // Another register is written twice: `r1 (rdx)`.
             let mut cells = line.split_whitespace().filter(|cell| !cell.starts_with('('));
             listed.push((number(cells.next().unwrap()), cells.collect()));
         }
+        if head.contains(" CIE ") {
+            let cells = listed.first().map(|(_, cells)| cells.clone()).unwrap_or_default();
+            initial.insert(head.split(' ').next().unwrap(), (columns, cells));
+            continue;
+        }
+        let Some((_, range)) = head.split_once("pc=") else { continue };
+        let (start, end) = range.split_once("..").unwrap();
+        let (start, end) = (number(start), number(end));
+        functions += 1;
+        let mut columns = columns;
         if listed.is_empty() {
-            // No instructions of its own: the CIE's rules.
-            listed.push((start, vec!["rsp+8", "c-8"]));
+            let cie = head.split("cie=").nth(1).unwrap().split(' ').next().unwrap();
+            let (names, cells) = initial[cie].clone();
+            columns = names;
+            listed.push((start, cells));
         }
         for (index, (at, cells)) in listed.iter().enumerate() {
             let next = listed.get(index + 1).map_or(end, |(next, _)| *next);
-            if *at == next {
-                continue;
-            }
-            rows += 1;
-            for address in [*at, next - 1] {
+            rows += usize::from(*at < next);
+            for address in *at..next {
                 let row = table.row_for(address, &mut scratch).unwrap();
                 assert_eq!(row.function, start..end);
                 compare(&row, &columns, cells, address);
+                addresses += 1;
             }
         }
     }
-    assert!(functions > 1000 && rows > 10_000, "{functions} functions, {rows} rows");
-    println!("{functions} functions, {rows} rows");
+    println!("{path}: {functions} functions, {rows} rows, {addresses} addresses");
+    Some((functions, rows, addresses))
+}
+
+/// A library of the host.
+fn library(name: &str, least: usize) {
+    if let Some((functions, rows, _)) = as_readelf_says(&format!("/lib/x86_64-linux-gnu/{name}")) {
+        assert!(functions >= least && rows > functions, "{functions} functions, {rows} rows");
+    }
+}
+
+#[test]
+fn libc_is_as_readelf_says() {
+    library("libc.so.6", 1000);
+}
+
+#[test]
+fn the_dynamic_linker_is_as_readelf_says() {
+    library("ld-linux-x86-64.so.2", 100);
+}
+
+#[test]
+fn libgcc_is_as_readelf_says() {
+    library("libgcc_s.so.1", 50);
+}
+
+#[test]
+fn libstdcpp_is_as_readelf_says() {
+    let name = "libstdc++.so.6";
+    if ["/lib/x86_64-linux-gnu/", "/usr/lib/x86_64-linux-gnu/"]
+        .iter()
+        .all(|dir| !Path::new(dir).join(name).exists())
+    {
+        return common::skip("libstdc++.so.6 is not there");
+    }
+    library(name, 1000);
+}
+
+#[test]
+fn a_rust_program_is_as_readelf_says() {
+    // This very test.
+    let program = std::env::current_exe().unwrap();
+    let (functions, rows, _) =
+        as_readelf_says(program.to_str().unwrap()).unwrap_or((usize::MAX, usize::MAX, 0));
+    assert!(functions > 1000 && rows > 1000, "{functions} functions, {rows} rows");
 }
 
 #[test]

@@ -108,24 +108,23 @@ pub(crate) const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// The sections of the host's libc; where it has none, says so, and the test has nothing to do.
 pub(crate) fn libc() -> Option<Sections> {
-    let Ok(file) = std::fs::read(LIBC) else {
-        println!("skipped: {LIBC} is not there");
-        return None;
-    };
-    let Ok(object) = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*file) else {
-        println!("skipped: {LIBC} is no little-endian 64-bit ELF file");
-        return None;
-    };
+    let sections = sections_of(LIBC);
+    if sections.is_none() {
+        skip(&format!("{LIBC} is not there, or no little-endian 64-bit ELF file"));
+    }
+    sections
+}
+
+/// The sections for unwinding of the ELF file at `path`.
+pub(crate) fn sections_of(path: &str) -> Option<Sections> {
+    let file = std::fs::read(path).ok()?;
+    let object = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*file).ok()?;
     let section = |name| {
-        let section = object.section_by_name(name).unwrap();
-        Section::new(section.address(), section.data().unwrap().to_vec())
+        let section = object.section_by_name(name);
+        section.map(|s| Section::new(s.address(), s.data().unwrap().to_vec())).unwrap_or_default()
     };
-    let text = object.section_by_name(".text").unwrap().address();
-    Some(Sections {
-        eh_frame_hdr: section(".eh_frame_hdr"),
-        eh_frame: section(".eh_frame"),
-        text: Some(text),
-    })
+    let text = object.section_by_name(".text").map(|section| section.address());
+    Some(Sections { eh_frame_hdr: section(".eh_frame_hdr"), eh_frame: section(".eh_frame"), text })
 }
 
 /// Starts and ends of all functions, by the table of the header.
@@ -159,5 +158,21 @@ impl Random {
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
+    }
+}
+
+/// Says that a test is skipped and why; where everything has to run (`VMC_REQUIRE_ALL`, set by `.ci/run`) that is a failure.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
+    println!("skipped: {why}");
+}
+
+/// Makes the program stop at its start, traced by this thread.
+#[allow(unsafe_code, reason = "a hook between fork and exec is unsafe; see SAFETY below")]
+pub(crate) fn trace_me(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the hook makes one system call and touches no memory, as code after a fork has to.
+    unsafe {
+        command.pre_exec(|| nix::sys::ptrace::traceme().map_err(std::io::Error::from));
     }
 }
