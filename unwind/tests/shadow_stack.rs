@@ -50,8 +50,13 @@ impl ProcessMemory {
     }
 }
 
-/// What an ELF file brings, and where its bytes from an offset on are linked.
-fn image(bytes: &[u8]) -> Option<(Arc<UnwindTable>, Vec<(u64, u64, u64)>)> {
+/// What an ELF file brings: how to unwind it, and its segments' offsets, sizes and addresses.
+struct Image {
+    table: Arc<UnwindTable>,
+    segments: Vec<(u64, u64, u64)>,
+}
+
+fn image(bytes: &[u8]) -> Option<Image> {
     let file = object::read::elf::ElfFile64::<object::LittleEndian>::parse(bytes).ok()?;
     let section = |name| {
         let section = file.section_by_name(name);
@@ -60,7 +65,7 @@ fn image(bytes: &[u8]) -> Option<(Arc<UnwindTable>, Vec<(u64, u64, u64)>)> {
     let sections =
         Sections { eh_frame_hdr: section(".eh_frame_hdr"), eh_frame: section(".eh_frame"), text: None };
     let segments = file.segments().map(|s| (s.file_range().0, s.file_range().1, s.address())).collect();
-    Some((Arc::new(UnwindTable::new(sections)), segments))
+    Some(Image { table: Arc::new(UnwindTable::new(sections)), segments })
 }
 
 /// The executable mappings of a process.
@@ -81,10 +86,10 @@ fn modules(pid: Pid, memory: &ProcessMemory) -> ModuleMap {
         } else {
             std::fs::read(path).ok()?
         };
-        let (table, segments) = image(&bytes)?;
+        let Image { table, segments } = image(&bytes)?;
         let holds =
             |segment: &&(u64, u64, u64)| segment.0 & !0xfff <= offset && offset < segment.0 + segment.1;
-        let segment = segments.iter().filter(holds).next_back()?;
+        let segment = segments.iter().rfind(holds)?;
         let bias = start.wrapping_sub((segment.2 & !0xfff) + (offset - (segment.0 & !0xfff)));
         Some(Module { range: VirtAddr::new(start)..VirtAddr::new(end), bias, table: Some(table), index })
     });
@@ -129,7 +134,7 @@ fn the_walk_equals_the_calls_and_returns_at_each_instruction() {
     };
     let mut command = Command::new(&program);
     common::trace_me(&mut command);
-    let child = command.arg0("steps").spawn().unwrap();
+    let mut child = command.arg0("steps").spawn().unwrap();
     let pid = Pid::from_raw(child.id() as i32);
     assert!(matches!(waitpid(pid, None).unwrap(), WaitStatus::Stopped(_, Signal::SIGTRAP)));
     // To the first trap in `run`.
@@ -192,6 +197,7 @@ fn the_walk_equals_the_calls_and_returns_at_each_instruction() {
         compare(pid, &modules, &memory, &mut cache, &shadow, steps);
     }
     ptrace::kill(pid).unwrap();
+    child.wait().unwrap();
     println!("{steps} steps, {signals} signals, up to {deepest} frames");
     assert!(steps >= ENOUGH, "only {steps} steps");
     assert_eq!(signals, 2);
