@@ -171,6 +171,33 @@ pub(crate) enum Command {
         #[arg(long)]
         no_demangle: bool,
     },
+    /// Open files of all processes, or of one, like lsof
+    #[command(after_help = "Examples:\n  vmc lsof mem.elf\n  vmc lsof mem.elf --pid 85\n  \
+        vmc lsof mem.elf --format jsonl | jq 'select(.path | endswith(\" (deleted)\"))'\n\n\
+        FLAGS are open's, in octal, as /proc/PID/fdinfo shows them; the letter behind a descriptor says\n\
+        what it is open for: r, w or u for both.")]
+    Lsof {
+        #[command(flatten)]
+        target: Target,
+        /// Only the files of this process
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
+    /// What is mounted where, like /proc/mounts
+    #[command(after_help = "Examples:\n  vmc mounts mem.elf\n  vmc mounts mem.elf --pid 85\n\n\
+        Options that only a file system knows itself (size=, mode=) are not told.")]
+    Mounts {
+        #[command(flatten)]
+        target: Target,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
+    /// The kernel's log, like dmesg
+    #[command(after_help = "Examples:\n  vmc dmesg mem.elf\n  \
+        vmc dmesg mem.elf --format jsonl | jq 'select(.level <= 3)'\n\n\
+        A level is a number: 0 emergency, 1 alert, 2 critical, 3 error, 4 warning, 5 notice, 6 info, 7 debug.")]
+    Dmesg(Target),
     /// The kernel's symbols, like nm; or those of one name; or what lies at an address
     #[command(
         after_help = "Examples:\n  vmc symbols mem.elf init_task\n  vmc symbols mem.elf 0xffffffff81000000"
@@ -228,11 +255,14 @@ impl Command {
     pub(crate) fn target(&self) -> &str {
         match self {
             Self::Info(target)
+            | Self::Dmesg(target)
             | Self::Ps { target, .. }
             | Self::Threads { target, .. }
             | Self::Maps { target, .. }
             | Self::Modules { target, .. }
             | Self::Bt { target, .. }
+            | Self::Lsof { target, .. }
+            | Self::Mounts { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Translate { target, .. }

@@ -94,6 +94,14 @@ pub enum LinuxError {
         /// The number that was asked for.
         tid: u32,
     },
+    /// A zombie has lost what was asked for.
+    #[error("process {pid} is dead, its {what} are already gone")]
+    Gone {
+        /// The process.
+        pid: u32,
+        /// What it had.
+        what: &'static str,
+    },
     /// A kernel thread or a zombie has no address space.
     #[error("process {pid} has no user address space: it is {what}")]
     NoAddressSpace {

@@ -75,6 +75,7 @@ known! {
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
+    prb = "prb";
 }
 
 macro_rules! groups {
@@ -95,6 +96,10 @@ macro_rules! groups {
 
 groups! {
     task: TaskFields;
+    task_files: TaskFilesFields;
+    files: FilesFields;
+    fd_table: FdTableFields;
+    file_state: FileStateFields;
     signal: SignalFields;
     cred: CredFields;
     mm: MmFields;
@@ -107,14 +112,24 @@ groups! {
     dentry: DentryFields;
     dentry_operations: DentryOperationsFields;
     mount: MountFields;
+    mount_facts: MountFactFields;
+    mount_namespace: MountNamespaceFields;
+    namespaces: NamespaceFields;
+    fs: FsFields;
+    rb_node: RbNodeFields;
     vfsmount: VfsMountFields;
     inode: InodeFields;
     super_block: SuperBlockFields;
+    super_block_facts: SuperBlockFactFields;
+    file_system: FileSystemFields;
     page_cache: PageCacheFields;
     xa_node: XaNodeFields;
     page: PageFields;
     module: ModuleFields;
     module_memory: ModuleMemoryFields;
+    log_fields: LogFields;
+    log_descriptor: LogDescriptorFields;
+    log_info: LogInfoFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
 }

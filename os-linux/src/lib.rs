@@ -62,11 +62,13 @@ mod kallsyms;
 mod kernel;
 mod lazy;
 mod lists;
+mod log;
 mod mm;
 mod modules;
 mod stack;
 mod task;
 mod time;
+mod trees;
 
 pub use btf::Btf;
 pub use error::LinuxError;

@@ -32,6 +32,12 @@ pub struct Limits {
     pub command_line_bytes: usize,
     /// Bytes of any other string.
     pub string_bytes: usize,
+    /// Descriptors of one process: `fs.nr_open` is 2^20 by default, databases raise it some.
+    pub open_files: usize,
+    /// Mounts of one namespace: `fs.mount-max` is 100 000 by default.
+    pub mounts: usize,
+    /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
+    pub log_records: usize,
     /// CPUs: `NR_CPUS` is at most 8192.
     pub cpus: usize,
     /// Symbols of one table: a kernel has 90 000 to 250 000, a browser 2 million.
@@ -79,6 +85,9 @@ impl Limits {
         mount_depth: 256,
         command_line_bytes: 4 << 20,
         string_bytes: 4096,
+        open_files: 1 << 21,
+        mounts: 1 << 18,
+        log_records: 1 << 22,
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,

@@ -10,6 +10,10 @@ use core::fmt;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::limits::Limits;
 
+mod system;
+
+pub use system::{LogRecord, Mount, OpenFile};
+
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowErrors {

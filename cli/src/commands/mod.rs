@@ -1,10 +1,13 @@
 //! The commands, one a module: each asks the guest and makes rows of the answer.
 
 mod bt;
+mod dmesg;
 mod info;
+mod lsof;
 mod maps;
 mod memory;
 mod modules;
+mod mounts;
 mod ps;
 mod symbols;
 mod threads;
@@ -45,6 +48,14 @@ impl<'a> Context<'a> {
         self.linux.process(pid).map_err(|why| self.failed(why))
     }
 
+    /// The process `pid`, or all of them as far as the list goes.
+    pub(crate) fn tasks(&self, pid: Option<u32>) -> Result<Vec<Task<'a, 'a>>, Failure> {
+        match pid {
+            Some(pid) => Ok(Vec::from([self.process(pid)?])),
+            None => self.as_far_as_it_goes(self.linux.processes().map_err(|why| self.failed(why))?),
+        }
+    }
+
     /// The items of a list as far as it goes. Where it breaks off, that is said; where nothing came before, it is a failure.
     pub(crate) fn as_far_as_it_goes<T>(
         &self,
@@ -59,6 +70,12 @@ impl<'a> Context<'a> {
             }
         }
         Ok(found)
+    }
+
+    /// Says that what a process has is not told whole.
+    pub(crate) fn cut_at(&self, task: &Task<'_, '_>, why: &LinuxError) {
+        let pid = task.pid().unwrap_or_default();
+        self.notes.warning(&format_args!("{}: pid {pid}: incomplete: {why}", self.name));
     }
 
     /// Says that a list is not whole.
@@ -92,6 +109,9 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
+        Command::Lsof { pid, .. } => lsof::run(&context, *pid),
+        Command::Mounts { pid, .. } => mounts::run(&context, *pid),
+        Command::Dmesg(_) => dmesg::run(&context),
         Command::Bt { pid, tid, no_demangle, .. } => {
             bt::run(&context, bt::Options { pid: *pid, tid: *tid, demangle: !no_demangle })
         }

@@ -1,5 +1,7 @@
 //! Files: their paths through mounts, their devices and inodes.
 
+mod mounts;
+mod open_files;
 mod path;
 
 use crate::error::LinuxError;

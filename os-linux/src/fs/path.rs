@@ -27,15 +27,22 @@ impl Linux<'_> {
         if let Some(name) = self.made_name(mount, dentry)? {
             return Ok(name);
         }
-        let mut path = self.path(mount, dentry)?;
+        let path = self.path(mount, dentry, None)?;
+        let mut path = lossless(path.as_deref().unwrap_or_default());
         if self.unlinked(dentry)? {
             path.push_str(" (deleted)");
         }
         Ok(path)
     }
 
-    /// The path of a dentry of a mount (`struct vfsmount`).
-    fn path(&self, vfsmount: VirtAddr, dentry: VirtAddr) -> Result<String, LinuxError> {
+    /// The path of a dentry of a mount (`struct vfsmount`), as seen from `root` (a mount and a dentry too), or from the
+    /// outermost mount. Nothing where it does not lie below the root.
+    pub(crate) fn path(
+        &self,
+        vfsmount: VirtAddr,
+        dentry: VirtAddr,
+        root: Option<(VirtAddr, VirtAddr)>,
+    ) -> Result<Option<Vec<u8>>, LinuxError> {
         let space = self.space();
         let dentries = self.dentry()?;
         let mounts = self.mount()?;
@@ -44,17 +51,22 @@ impl Linux<'_> {
         let within = self.types().member("mount", "mnt")?.offset;
         let mut mount =
             vfsmount.checked_sub(within).ok_or_else(|| broken(vfsmount, "its mount is no address"))?;
+        let seen_from = root.map(|(vfsmount, dentry)| (vfsmount.wrapping_add(within.wrapping_neg()), dentry));
         let mut at = dentry;
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut bytes = 0usize;
         let mut crossed = 0usize;
-        loop {
+        // A root's own mount is left by its dentry: what stands above is not seen.
+        while seen_from != Some((mount, at)) {
             let root = mounts.root.pointer(space, mount).map_err(&read)?;
             let parent = dentries.parent.pointer(space, at).map_err(&read)?;
             if at == root || parent == at {
                 let below = mounts.parent.pointer(space, mount).map_err(&read)?;
                 // The root of all, or a tree that is not mounted.
                 if below == mount || at != root {
+                    if seen_from.is_some() {
+                        return Ok(None);
+                    }
                     break;
                 }
                 crossed += 1;
@@ -81,7 +93,7 @@ impl Linux<'_> {
         if path.is_empty() {
             path.push(b'/');
         }
-        Ok(lossless(&path))
+        Ok(Some(path))
     }
 
     fn dentry_name(&self, dentry: VirtAddr) -> Result<Vec<u8>, LinuxError> {

@@ -2,8 +2,11 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
+
+pub(crate) mod patched;
 
 use std::path::PathBuf;
 

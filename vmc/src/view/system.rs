@@ -1,0 +1,57 @@
+//! Rows of what else is in a guest: open files, mounts, the kernel's log.
+
+use alloc::string::String;
+
+use super::RowErrors;
+use crate::addr::VirtAddr;
+
+/// A file that a process has open.
+#[derive(Clone, Debug, Default)]
+pub struct OpenFile {
+    /// The process' number.
+    pub pid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// The file's path, or the name of what has none (`pipe:[110]`), as `/proc/PID/fd` shows it.
+    pub path: Option<String>,
+    /// How it was opened: the `O_…` bits, close-on-exec among them.
+    pub flags: Option<u32>,
+    /// Where the next read or write goes, in bytes.
+    pub offset: Option<i64>,
+    /// The kernel's own object for the open file: processes that share it have the same.
+    pub object: VirtAddr,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// A mount of a mount namespace; text is written as `/proc/mounts` writes it, blanks as `\040`.
+#[derive(Clone, Debug, Default)]
+pub struct Mount {
+    /// The device, or what stands for one.
+    pub source: Option<String>,
+    /// Where it is mounted, as seen from the process' root.
+    pub target: Option<String>,
+    /// The file system's name.
+    pub fstype: Option<String>,
+    /// Options that every file system knows (`rw,nosuid`), in the kernel's order.
+    pub options: Option<String>,
+    /// The kernel's own object for it.
+    pub object: VirtAddr,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// A record of the kernel's log.
+#[derive(Clone, Debug, Default)]
+pub struct LogRecord {
+    /// Its number since the boot.
+    pub sequence: u64,
+    /// When it was written, in nanoseconds since the boot.
+    pub time: u64,
+    /// How severe it is: from 0 (emergency) to 7 (debug).
+    pub level: u8,
+    /// What it says.
+    pub message: Option<String>,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
