@@ -183,6 +183,29 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
+    /// Sockets of all network namespaces with their owners, or those of one process, like ss
+    #[command(after_help = "Examples:\n  vmc sockets mem.elf\n  vmc sockets mem.elf --pid 85\n  \
+        vmc sockets mem.elf --format jsonl | jq 'select(.state == \"LISTEN\")'\n\n\
+        TCP, UDP and Unix sockets. NETNS is the namespace's number, as readlink /proc/PID/ns/net shows it.")]
+    Sockets {
+        #[command(flatten)]
+        target: Target,
+        /// Only the sockets that this process has open
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+    },
+    /// Network interfaces of all namespaces with their addresses
+    #[command(after_help = "Example:\n  vmc interfaces mem.elf")]
+    Interfaces(Target),
+    /// A process' environment
+    #[command(after_help = "Example:\n  vmc env mem.elf --pid 85")]
+    Env {
+        #[command(flatten)]
+        target: Target,
+        /// The process
+        #[arg(long, value_name = "PID")]
+        pid: u32,
+    },
     /// What is mounted where, like /proc/mounts
     #[command(after_help = "Examples:\n  vmc mounts mem.elf\n  vmc mounts mem.elf --pid 85\n\n\
         Options that only a file system knows itself (size=, mode=) are not told.")]
@@ -256,6 +279,7 @@ impl Command {
         match self {
             Self::Info(target)
             | Self::Dmesg(target)
+            | Self::Interfaces(target)
             | Self::Ps { target, .. }
             | Self::Threads { target, .. }
             | Self::Maps { target, .. }
@@ -263,6 +287,8 @@ impl Command {
             | Self::Bt { target, .. }
             | Self::Lsof { target, .. }
             | Self::Mounts { target, .. }
+            | Self::Sockets { target, .. }
+            | Self::Env { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Translate { target, .. }

@@ -76,6 +76,10 @@ known! {
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
     prb = "prb";
+    net_namespace_list = "net_namespace_list";
+    tcp_hashinfo = "tcp_hashinfo";
+    udp_table = "udp_table";
+    unix_socket_table = "unix_socket_table";
 }
 
 macro_rules! groups {
@@ -127,6 +131,22 @@ groups! {
     page: PageFields;
     module: ModuleFields;
     module_memory: ModuleMemoryFields;
+    inode_facts: InodeFactFields;
+    socket: SocketFields;
+    sock: SockFields;
+    sock_socket: SockSocketFields;
+    time_wait: TimeWaitFields;
+    proto: ProtoFields;
+    unix_sock: UnixSockFields;
+    unix_address: UnixAddressFields;
+    net: NetFields;
+    hash_info: HashInfoFields;
+    udp_table: UdpTableFields;
+    net_device: NetDeviceFields;
+    in_device: InDeviceFields;
+    address4: Address4Fields;
+    inet6_device: Inet6DeviceFields;
+    address6: Address6Fields;
     log_fields: LogFields;
     log_descriptor: LogDescriptorFields;
     log_info: LogInfoFields;

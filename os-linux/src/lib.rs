@@ -65,6 +65,7 @@ mod lists;
 mod log;
 mod mm;
 mod modules;
+mod net;
 mod stack;
 mod task;
 mod time;

@@ -38,6 +38,16 @@ pub struct Limits {
     pub mounts: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
     pub log_records: usize,
+    /// Namespaces of a kind: `user.max_net_namespaces` goes with the memory, hosts of containers have thousands.
+    pub namespaces: usize,
+    /// Sockets, each of their owners counted as one more: a busy proxy has a million.
+    pub sockets: usize,
+    /// Buckets of one hash table: that of TCP connections has 2^19 by default on a large machine.
+    pub hash_buckets: usize,
+    /// Network interfaces: an index is an `int`, hosts of containers have thousands.
+    pub interfaces: usize,
+    /// Addresses of one kind on one interface.
+    pub addresses: usize,
     /// CPUs: `NR_CPUS` is at most 8192.
     pub cpus: usize,
     /// Symbols of one table: a kernel has 90 000 to 250 000, a browser 2 million.
@@ -88,6 +98,11 @@ impl Limits {
         open_files: 1 << 21,
         mounts: 1 << 18,
         log_records: 1 << 22,
+        namespaces: 1 << 20,
+        sockets: 1 << 22,
+        hash_buckets: 1 << 24,
+        interfaces: 1 << 20,
+        addresses: 1 << 16,
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,

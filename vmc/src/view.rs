@@ -12,7 +12,7 @@ use crate::limits::Limits;
 
 mod system;
 
-pub use system::{LogRecord, Mount, OpenFile};
+pub use system::{Interface, LogRecord, Mount, OpenFile, Socket};
 
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

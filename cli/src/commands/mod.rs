@@ -2,18 +2,22 @@
 
 mod bt;
 mod dmesg;
+mod env;
 mod info;
+mod interfaces;
 mod lsof;
 mod maps;
 mod memory;
 mod modules;
 mod mounts;
 mod ps;
+mod sockets;
 mod symbols;
 mod threads;
 mod tree;
 mod types;
 
+use vmc::view::RowErrors;
 use vmc_dump::Image;
 use vmc_linux::{Linux, LinuxError, Task};
 
@@ -78,6 +82,16 @@ impl<'a> Context<'a> {
         self.notes.warning(&format_args!("{}: pid {pid}: incomplete: {why}", self.name));
     }
 
+    /// Says why what was found is not all.
+    pub(crate) fn incomplete(&self, errors: &RowErrors) {
+        for message in &errors.messages {
+            self.notes.warning(&format_args!("{}: incomplete: {message}", self.name));
+        }
+        if errors.more > 0 {
+            self.notes.warning(&format_args!("{}: incomplete: and {} more", self.name, errors.more));
+        }
+    }
+
     /// Says that a list is not whole.
     pub(crate) fn cut(&self, why: &LinuxError) {
         self.notes.warning(&format_args!("{}: incomplete: {why}", self.name));
@@ -112,6 +126,9 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Lsof { pid, .. } => lsof::run(&context, *pid),
         Command::Mounts { pid, .. } => mounts::run(&context, *pid),
         Command::Dmesg(_) => dmesg::run(&context),
+        Command::Sockets { pid, .. } => sockets::run(&context, *pid),
+        Command::Interfaces(_) => interfaces::run(&context),
+        Command::Env { pid, .. } => env::run(&context, *pid),
         Command::Bt { pid, tid, no_demangle, .. } => {
             bt::run(&context, bt::Options { pid: *pid, tid: *tid, demangle: !no_demangle })
         }

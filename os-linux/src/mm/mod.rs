@@ -2,6 +2,7 @@
 
 mod areas;
 mod command_line;
+mod environment;
 mod maple;
 mod memory;
 mod page_cache;

@@ -1,6 +1,7 @@
-//! Rows of what else is in a guest: open files, mounts, the kernel's log.
+//! Rows of what else is in a guest: open files, mounts, the kernel's log, sockets, network interfaces.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::RowErrors;
 use crate::addr::VirtAddr;
@@ -52,6 +53,52 @@ pub struct LogRecord {
     pub level: u8,
     /// What it says.
     pub message: Option<String>,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// A socket.
+#[derive(Clone, Debug, Default)]
+pub struct Socket {
+    /// `tcp`, `tcp6`, `udp`, `udp6` or `unix`.
+    pub protocol: &'static str,
+    /// Its own end: address and port, or a path; of the abstract names, the first byte is `@`.
+    pub local: Option<String>,
+    /// The other end.
+    pub remote: Option<String>,
+    /// Its state, as ss calls it.
+    pub state: Option<&'static str>,
+    /// The number by which `/proc/PID/fd` knows it.
+    pub inode: Option<u64>,
+    /// The processes that have it open, ascending as the kernel lists them.
+    pub pids: Vec<u32>,
+    /// The number of its network namespace.
+    pub netns: Option<u32>,
+    /// The kernel's own object for it.
+    pub object: VirtAddr,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Default)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number in its namespace.
+    pub index: Option<u32>,
+    /// Its hardware address, where it has one.
+    pub hardware_address: Option<String>,
+    /// Its addresses, with the length of their prefixes.
+    pub addresses: Vec<String>,
+    /// The largest packet in bytes.
+    pub mtu: Option<u32>,
+    /// Was it switched on?
+    pub up: Option<bool>,
+    /// The number of its network namespace.
+    pub netns: Option<u32>,
+    /// The kernel's own object for it.
+    pub object: VirtAddr,
     /// What could not be read.
     pub errors: RowErrors,
 }
