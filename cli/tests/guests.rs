@@ -70,6 +70,17 @@ fn raw(folder: &Path, name: &str) -> PathBuf {
 const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt-user"];
 const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
 
+/// What else is in a guest.
+const SYSTEM: &[&str] = &["lsof", "sockets", "mounts", "dmesg"];
+
+#[test]
+fn what_else_is_in_guests() {
+    for name in ["x86_64-6.1", "x86_64-6.1-pti"] {
+        let Some(folder) = guest(name) else { return };
+        check(&folder.join("mem.elf.zst"), &folder.join("truth.json"), SYSTEM);
+    }
+}
+
 #[test]
 fn the_sample() {
     if Command::new("python3").arg("--version").output().is_err() {

@@ -41,6 +41,12 @@ macro_rules! fields {
     };
 }
 
+mod net;
+mod system;
+
+pub(crate) use net::*;
+pub(crate) use system::*;
+
 fields! {
     /// `struct task_struct` (`include/linux/sched.h`).
     TaskFields of "task_struct" {
@@ -63,41 +69,6 @@ fields! {
         state: u32 = "__state";
         on_cpu: u32 = "on_cpu";
         cpu: u32 = "thread_info.cpu" | "cpu";
-    }
-}
-
-fields! {
-    /// What a task has open and where it stands in the file system.
-    TaskFilesFields of "task_struct" {
-        files: u64 = "files";
-        fs: u64 = "fs";
-        namespaces: u64 = "nsproxy";
-    }
-}
-
-fields! {
-    /// `struct files_struct` (`include/linux/fdtable.h`).
-    FilesFields of "files_struct" {
-        table: u64 = "fdt";
-    }
-}
-
-fields! {
-    /// `struct fdtable` (`include/linux/fdtable.h`).
-    FdTableFields of "fdtable" {
-        max: u32 = "max_fds";
-        files: u64 = "fd";
-        open: u64 = "open_fds";
-        close_on_exec: u64 = "close_on_exec";
-    }
-}
-
-fields! {
-    /// `struct file`, as far as its descriptors show it.
-    FileStateFields of "file" {
-        flags: u32 = "f_flags";
-        position: u64 = "f_pos";
-        private_data: u64 = "private_data";
     }
 }
 
@@ -222,51 +193,6 @@ fields! {
 }
 
 fields! {
-    /// `struct mount`, as far as `/proc/mounts` shows it.
-    MountFactFields of "mount" {
-        source: u64 = "mnt_devname";
-        super_block: u64 = "mnt.mnt_sb";
-        flags: u32 = "mnt.mnt_flags";
-    } optional {
-        // A namespace's list until 6.7, its tree later: the other's member may still be there.
-        list: ListHead = "mnt_list";
-        node: [u64; 3] = "mnt_node";
-    }
-}
-
-fields! {
-    /// `struct mnt_namespace` (`fs/mount.h`).
-    MountNamespaceFields of "mnt_namespace" {} optional {
-        list: ListHead = "list";
-        tree: u64 = "mounts.rb_node";
-    }
-}
-
-fields! {
-    /// `struct nsproxy` (`include/linux/nsproxy.h`).
-    NamespaceFields of "nsproxy" {
-        mount: u64 = "mnt_ns";
-        net: u64 = "net_ns";
-    }
-}
-
-fields! {
-    /// `struct fs_struct` (`include/linux/fs_struct.h`).
-    FsFields of "fs_struct" {
-        root_mount: u64 = "root.mnt";
-        root: u64 = "root.dentry";
-    }
-}
-
-fields! {
-    /// `struct rb_node` (`include/linux/rbtree_types.h`).
-    RbNodeFields of "rb_node" {
-        left: u64 = "rb_left";
-        right: u64 = "rb_right";
-    }
-}
-
-fields! {
     /// `struct vfsmount` (`include/linux/mount.h`).
     VfsMountFields of "vfsmount" {
         root: u64 = "mnt_root";
@@ -287,22 +213,6 @@ fields! {
     /// `struct super_block`.
     SuperBlockFields of "super_block" {
         device: u32 = "s_dev";
-    }
-}
-
-fields! {
-    /// `struct super_block`, as far as `/proc/mounts` shows it.
-    SuperBlockFactFields of "super_block" {
-        flags: u64 = "s_flags";
-        kind: u64 = "s_type";
-        subtype: u64 = "s_subtype";
-    }
-}
-
-fields! {
-    /// `struct file_system_type` (`include/linux/fs.h`).
-    FileSystemFields of "file_system_type" {
-        name: u64 = "name";
     }
 }
 
@@ -347,188 +257,6 @@ fields! {
     ModuleMemoryFields of "module_memory" {
         base: u64 = "base";
         size: u32 = "size";
-    }
-}
-
-fields! {
-    /// `struct inode`, as far as it tells what kind of file it is.
-    InodeFactFields of "inode" {
-        mode: u16 = "i_mode";
-    }
-}
-
-fields! {
-    /// `struct socket` (`include/linux/net.h`).
-    SocketFields of "socket" {
-        sock: u64 = "sk";
-    }
-}
-
-fields! {
-    /// `struct sock_common` (`include/net/sock.h`), with which all kinds of sockets begin.
-    SockFields of "sock_common" {
-        local: [u8; 4] = "skc_rcv_saddr";
-        remote: [u8; 4] = "skc_daddr";
-        local_port: u16 = "skc_num";
-        remote_port: [u8; 2] = "skc_dport";
-        family: u16 = "skc_family";
-        state: u8 = "skc_state";
-        protocol: u64 = "skc_prot";
-        node: [u64; 2] = "skc_node";
-    } optional {
-        local6: [u8; 16] = "skc_v6_rcv_saddr";
-        remote6: [u8; 16] = "skc_v6_daddr";
-        net: u64 = "skc_net.net";
-    }
-}
-
-fields! {
-    /// `struct sock`, beyond what all sockets have.
-    SockSocketFields of "sock" {
-        socket: u64 = "sk_socket";
-    }
-}
-
-fields! {
-    /// `struct inet_timewait_sock`: what is left of a connection.
-    TimeWaitFields of "inet_timewait_sock" {} optional {
-        state: u8 = "tw_substate";
-    }
-}
-
-fields! {
-    /// `struct proto`: a protocol.
-    ProtoFields of "proto" {
-        name: [u8; 32] = "name";
-    }
-}
-
-fields! {
-    /// `struct unix_sock` (`include/net/af_unix.h`).
-    UnixSockFields of "unix_sock" {
-        address: u64 = "addr";
-        peer: u64 = "peer";
-    }
-}
-
-fields! {
-    /// `struct unix_address`.
-    UnixAddressFields of "unix_address" {
-        len: u32 = "len";
-    }
-}
-
-fields! {
-    /// `struct net`: a network namespace.
-    NetFields of "net" {
-        list: ListHead = "list";
-        number: u32 = "ns.inum";
-        devices: ListHead = "dev_base_head";
-    } optional {
-        // Tables of sockets that are a namespace's own, or shared by pointing at one.
-        tcp: u64 = "ipv4.tcp_death_row.hashinfo";
-        udp: u64 = "ipv4.udp_table";
-        unix: u64 = "unx.table.buckets";
-    }
-}
-
-fields! {
-    /// `struct inet_hashinfo` (`include/net/inet_hashtables.h`).
-    HashInfoFields of "inet_hashinfo" {
-        established: u64 = "ehash";
-        established_mask: u32 = "ehash_mask";
-    } optional {
-        listening: u64 = "lhash2";
-        listening_mask: u32 = "lhash2_mask";
-    }
-}
-
-fields! {
-    /// `struct udp_table` (`include/net/udp.h`).
-    UdpTableFields of "udp_table" {
-        slots: u64 = "hash";
-        mask: u32 = "mask";
-    }
-}
-
-fields! {
-    /// `struct net_device` (`include/linux/netdevice.h`).
-    NetDeviceFields of "net_device" {
-        list: ListHead = "dev_list";
-        name: [u8; 16] = "name";
-        index: u32 = "ifindex";
-        flags: u32 = "flags";
-        mtu: u32 = "mtu";
-        hardware: u64 = "dev_addr";
-        hardware_len: u8 = "addr_len";
-    } optional {
-        ipv4: u64 = "ip_ptr";
-        ipv6: u64 = "ip6_ptr";
-    }
-}
-
-fields! {
-    /// `struct in_device`: an interface's IPv4.
-    InDeviceFields of "in_device" {
-        addresses: u64 = "ifa_list";
-    }
-}
-
-fields! {
-    /// `struct in_ifaddr`: an IPv4 address of an interface.
-    Address4Fields of "in_ifaddr" {
-        next: u64 = "ifa_next";
-        address: [u8; 4] = "ifa_local";
-        prefix: u8 = "ifa_prefixlen";
-    }
-}
-
-fields! {
-    /// `struct inet6_dev`: an interface's IPv6.
-    Inet6DeviceFields of "inet6_dev" {
-        addresses: ListHead = "addr_list";
-    }
-}
-
-fields! {
-    /// `struct inet6_ifaddr`: an IPv6 address of an interface.
-    Address6Fields of "inet6_ifaddr" {
-        list: ListHead = "if_list";
-        address: [u8; 16] = "addr";
-        prefix: u32 = "prefix_len";
-    }
-}
-
-fields! {
-    /// `struct printk_ringbuffer` (`kernel/printk/printk_ringbuffer.h`).
-    LogFields of "printk_ringbuffer" {
-        count_bits: u32 = "desc_ring.count_bits";
-        descriptors: u64 = "desc_ring.descs";
-        infos: u64 = "desc_ring.infos";
-        head: u64 = "desc_ring.head_id";
-        tail: u64 = "desc_ring.tail_id";
-        size_bits: u32 = "text_data_ring.size_bits";
-        data: u64 = "text_data_ring.data";
-    }
-}
-
-fields! {
-    /// `struct prb_desc`.
-    LogDescriptorFields of "prb_desc" {
-        state: u64 = "state_var";
-        begin: u64 = "text_blk_lpos.begin";
-        next: u64 = "text_blk_lpos.next";
-    }
-}
-
-fields! {
-    /// `struct printk_info`.
-    LogInfoFields of "printk_info" {
-        sequence: u64 = "seq";
-        time: u64 = "ts_nsec";
-        length: u16 = "text_len";
-        // Three bits above the five of the flags.
-        level: u8 = "level";
     }
 }
 

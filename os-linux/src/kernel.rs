@@ -119,6 +119,8 @@ groups! {
     mount_facts: MountFactFields;
     mount_namespace: MountNamespaceFields;
     namespaces: NamespaceFields;
+    any_namespace: AnyNamespaceFields;
+    namespace_operations: NamespaceOperationsFields;
     fs: FsFields;
     rb_node: RbNodeFields;
     vfsmount: VfsMountFields;

@@ -8,6 +8,9 @@
 //! * a process' [`memory`](Task::memory): its bytes, also those that its page tables lack and the page cache has, its
 //!   [mappings](AddressSpaceOf::mapping_rows) and its [images](AddressSpaceOf::module_rows);
 //! * [`stacks`](Linux::stacks): the user part of every thread's stack, running or not, with names;
+//! * a process' [open files](Task::open_files), its [mounts](Task::mounts) and its
+//!   [environment](AddressSpaceOf::environment); the kernel's [`log`](Linux::log);
+//! * [`sockets`](Linux::sockets) with their owners and [`interfaces`](Linux::interfaces) of all network namespaces;
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs

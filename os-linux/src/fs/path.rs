@@ -146,9 +146,22 @@ impl Linux<'_> {
         Ok(Some(match function {
             Some(b"pipefs_dname") => format!("pipe:[{}]", inode_number()?),
             Some(b"sockfs_dname") => format!("socket:[{}]", inode_number()?),
+            Some(b"ns_dname") => format!("{}:[{}]", self.namespace_kind(dentry)?, inode_number()?),
+            Some(b"pidfs_dname") => "anon_inode:[pidfd]".into(),
             Some(b"anon_inodefs_dname") => format!("anon_inode:{}", name()?),
             Some(b"simple_dname") => format!("/{} (deleted)", name()?),
             _ => format!("/{}", name()?),
         }))
+    }
+
+    /// What kind of namespace a file of `/proc/PID/ns` is, by its operations (`ns_dname()` in `fs/nsfs.c`).
+    fn namespace_kind(&self, dentry: VirtAddr) -> Result<String, LinuxError> {
+        let space = self.space();
+        let read = LinuxError::read("a namespace's file");
+        let inode = self.dentry()?.inode.pointer(space, dentry).map_err(&read)?;
+        let namespace = self.inode_facts()?.private.pointer(space, inode).map_err(&read)?;
+        let operations = self.any_namespace()?.operations.pointer(space, namespace).map_err(&read)?;
+        let name = self.namespace_operations()?.name.pointer(space, operations).map_err(&read)?;
+        Ok(lossless(&space.read_cstr(name, self.limits().string_bytes).map_err(&read)?))
     }
 }
