@@ -40,13 +40,13 @@ pub struct Limits {
     pub log_records: usize,
     /// Namespaces of a kind: `user.max_net_namespaces` goes with the memory, hosts of containers have thousands.
     pub namespaces: usize,
-    /// Sockets, each of their owners counted as one more: a busy proxy has a million.
+    /// Sockets and the descriptors among which they are looked for, all together: a busy proxy has a million.
     pub sockets: usize,
-    /// Buckets of one hash table: that of TCP connections has 2^19 by default on a large machine.
+    /// Buckets of all hash tables together: that of TCP connections has 2^19 by default on a large machine.
     pub hash_buckets: usize,
     /// Network interfaces: an index is an `int`, hosts of containers have thousands.
     pub interfaces: usize,
-    /// Addresses of one kind on one interface.
+    /// Addresses of all network interfaces together.
     pub addresses: usize,
     /// CPUs: `NR_CPUS` is at most 8192.
     pub cpus: usize,
@@ -99,10 +99,10 @@ impl Limits {
         mounts: 1 << 18,
         log_records: 1 << 22,
         namespaces: 1 << 20,
-        sockets: 1 << 22,
+        sockets: 1 << 24,
         hash_buckets: 1 << 24,
         interfaces: 1 << 20,
-        addresses: 1 << 16,
+        addresses: 1 << 20,
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,

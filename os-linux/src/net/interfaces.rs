@@ -32,6 +32,7 @@ impl Linux<'_> {
         let (net, device) = (self.net()?, self.net_device()?);
         let offset = device.list.address(VirtAddr::new(0)).get();
         let mut rows = Vec::new();
+        let mut addresses = limits.addresses;
         let mut errors = RowErrors::default();
         if let Some(why) = ended {
             errors.push(limits, "network namespaces", &why);
@@ -42,7 +43,7 @@ impl Linux<'_> {
             let left = limits.interfaces.saturating_sub(rows.len());
             for at in ListWalk::new(self, "the list of interfaces", head, offset, left) {
                 match at {
-                    Ok(at) => rows.push(Interface { netns: number, ..self.interface(at) }),
+                    Ok(at) => rows.push(Interface { netns: number, ..self.interface(at, &mut addresses) }),
                     Err(why) => errors.push(limits, "interfaces", &why),
                 }
             }
@@ -50,7 +51,8 @@ impl Linux<'_> {
         Ok((rows, errors))
     }
 
-    fn interface(&self, at: VirtAddr) -> Interface {
+    /// An interface as a row; of addresses, `left` at most.
+    fn interface(&self, at: VirtAddr, left: &mut usize) -> Interface {
         let (space, limits) = (self.space(), self.limits());
         let mut errors = RowErrors::default();
         let Some(fields) = errors.keep(limits, "interface", self.net_device()) else {
@@ -61,11 +63,12 @@ impl Linux<'_> {
         let flags = errors.keep(limits, "flags", fields.flags.read(space, at));
         let mut addresses = Vec::new();
         for (what, found) in [
-            ("IPv4 addresses", self.addresses4(at, &mut addresses)),
-            ("IPv6 addresses", self.addresses6(at, &mut addresses)),
+            ("IPv4 addresses", self.addresses4(at, *left, &mut addresses)),
+            ("IPv6 addresses", self.addresses6(at, *left, &mut addresses)),
         ] {
             errors.keep(limits, what, found);
         }
+        *left = left.saturating_sub(addresses.len());
         Interface {
             name: lossless(name.get(..end).unwrap_or_default()),
             index: errors.keep(limits, "index", fields.index.read(space, at)),
@@ -92,7 +95,7 @@ impl Linux<'_> {
         Ok(Some(text.join(":")))
     }
 
-    fn addresses4(&self, device: VirtAddr, found: &mut Vec<String>) -> Result<(), LinuxError> {
+    fn addresses4(&self, device: VirtAddr, left: usize, found: &mut Vec<String>) -> Result<(), LinuxError> {
         let space = self.space();
         let read = LinuxError::read("an interface's address");
         let Some(field) = self.net_device()?.ipv4 else { return Ok(()) };
@@ -103,7 +106,7 @@ impl Linux<'_> {
         let fields = self.address4()?;
         let mut at = self.in_device()?.addresses.pointer(space, family).map_err(&read)?;
         // A circle ends with the limit.
-        for _ in 0..self.limits().addresses {
+        for _ in 0..=left {
             if at.is_null() {
                 return Ok(());
             }
@@ -115,7 +118,7 @@ impl Linux<'_> {
         Err(LinuxError::Broken { what: "an interface's addresses", at, reason })
     }
 
-    fn addresses6(&self, device: VirtAddr, found: &mut Vec<String>) -> Result<(), LinuxError> {
+    fn addresses6(&self, device: VirtAddr, left: usize, found: &mut Vec<String>) -> Result<(), LinuxError> {
         let space = self.space();
         let read = LinuxError::read("an interface's address");
         let Some(field) = self.net_device()?.ipv6 else { return Ok(()) };
@@ -126,7 +129,7 @@ impl Linux<'_> {
         let fields = self.address6()?;
         let head = self.inet6_device()?.addresses.address(family);
         let offset = fields.list.address(VirtAddr::new(0)).get();
-        for at in ListWalk::new(self, "an interface's addresses", head, offset, self.limits().addresses) {
+        for at in ListWalk::new(self, "an interface's addresses", head, offset, left) {
             let at = at?;
             let address = Ipv6Addr::from(fields.address.read(space, at).map_err(&read)?);
             found.push(format!("{address}/{}", fields.prefix.read(space, at).map_err(&read)?));

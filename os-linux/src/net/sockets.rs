@@ -24,7 +24,7 @@ struct Found {
     /// Where in the rows a `struct sock` stands; nothing for one that is not shown.
     places: HashMap<VirtAddr, Option<usize>>,
     errors: RowErrors,
-    /// How many sockets and owners may still come.
+    /// How many descriptors and sockets may still come.
     left: usize,
 }
 
@@ -46,6 +46,9 @@ impl Linux<'_> {
             let owned = task.and_then(|task| self.add_sockets_of(&task, &layout, &mut found));
             if let Err(why) = owned {
                 found.errors.push(limits, "processes", &why);
+            }
+            if found.left == 0 {
+                break;
             }
         }
         let mut add = |at: Result<VirtAddr, LinuxError>| {
@@ -70,12 +73,12 @@ impl Linux<'_> {
         let (descriptors, ended) = task.descriptors()?;
         let pid = task.pid()?;
         for descriptor in descriptors {
+            take(&mut found.left)?;
             // What cannot be read is no socket; `lsof` tells of it.
             let Ok(Some((at, inode))) = layout.behind(self, descriptor.file) else { continue };
             let place = self.place(at, found)?;
             let Some(row) = place.and_then(|place| found.rows.get_mut(place)) else { continue };
             if row.pids.last() != Some(&pid) {
-                take(&mut found.left)?;
                 row.pids.push(pid);
             }
             row.inode = Some(inode);

@@ -20,6 +20,13 @@ const PIECE: u64 = 4096;
 /// What is told of each socket, or of what cannot be read.
 type See<'a> = dyn FnMut(Result<VirtAddr, LinuxError>) + 'a;
 
+/// How much of tables may still be walked.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    buckets: u64,
+    entries: usize,
+}
+
 /// A hash table: buckets beside each other, each with the head of a chain.
 #[derive(Clone, Copy, Debug)]
 struct Table {
@@ -38,6 +45,9 @@ impl Linux<'_> {
             see(Err(why));
         }
         let net = self.net()?;
+        let limits = self.limits();
+        let mut left = Left { buckets: limits.hash_buckets as u64, entries: limits.sockets };
+        let left = &mut left;
         // One table may serve all namespaces, or each may have its own.
         let mut tcp: HashSet<VirtAddr> = self.known.tcp_hashinfo.into_iter().collect();
         let mut udp: HashSet<VirtAddr> = self.known.udp_table.into_iter().collect();
@@ -48,23 +58,25 @@ impl Linux<'_> {
             }
             let buckets = net.unix.and_then(|field| field.pointer(self.space(), at).ok());
             if let Some(at) = buckets.filter(|at| !at.is_null()) {
-                self.chains(Table { at, buckets: UNIX_BUCKETS, stride: 8, head: 0 }, see)?;
+                self.chains(Table { at, buckets: UNIX_BUCKETS, stride: 8, head: 0 }, left, see)?;
             }
         }
         if let Some(at) = self.known.unix_socket_table {
-            self.chains(Table { at, buckets: UNIX_BUCKETS, stride: 8, head: 0 }, see)?;
+            self.chains(Table { at, buckets: UNIX_BUCKETS, stride: 8, head: 0 }, left, see)?;
         }
+        // A table that cannot be read does not hide the others.
+        let mut done = Ok(());
         for at in tcp {
-            self.tcp_sockets(at, see)?;
+            done = self.tcp_sockets(at, left, see).and(done);
         }
         for at in udp {
-            self.udp_sockets(at, see)?;
+            done = self.udp_sockets(at, left, see).and(done);
         }
-        Ok(())
+        done
     }
 
     /// Connections, and sockets that wait for some.
-    fn tcp_sockets(&self, info: VirtAddr, see: &mut See<'_>) -> Result<(), LinuxError> {
+    fn tcp_sockets(&self, info: VirtAddr, left: &mut Left, see: &mut See<'_>) -> Result<(), LinuxError> {
         let (space, types, fields) = (self.space(), self.types(), self.hash_info()?);
         let read = LinuxError::read("the table of TCP sockets");
         let established = Table {
@@ -73,7 +85,7 @@ impl Linux<'_> {
             stride: types.size_of("inet_ehash_bucket")?,
             head: types.member("inet_ehash_bucket", "chain")?.offset,
         };
-        self.chains(established, see)?;
+        self.chains(established, left, see)?;
         let stride = types.size_of("inet_listen_hashbucket")?.max(1);
         let head = types
             .member("inet_listen_hashbucket", "nulls_head")
@@ -92,10 +104,10 @@ impl Linux<'_> {
                 Table { at: at.pointer(space, info).map_err(&read)?, buckets, stride, head }
             }
         };
-        self.chains(listening, see)
+        self.chains(listening, left, see)
     }
 
-    fn udp_sockets(&self, table: VirtAddr, see: &mut See<'_>) -> Result<(), LinuxError> {
+    fn udp_sockets(&self, table: VirtAddr, left: &mut Left, see: &mut See<'_>) -> Result<(), LinuxError> {
         let (space, types, fields) = (self.space(), self.types(), self.udp_table()?);
         let read = LinuxError::read("the table of UDP sockets");
         let table = Table {
@@ -104,17 +116,15 @@ impl Linux<'_> {
             stride: types.size_of("udp_hslot")?,
             head: types.member("udp_hslot", "head")?.offset,
         };
-        self.chains(table, see)
+        self.chains(table, left, see)
     }
 
     /// Shows what hangs on a table's buckets.
-    fn chains(&self, table: Table, see: &mut See<'_>) -> Result<(), LinuxError> {
+    fn chains(&self, table: Table, left: &mut Left, see: &mut See<'_>) -> Result<(), LinuxError> {
         const WHAT: &str = "a chain of sockets";
-        let limits = self.limits();
         let broken = |reason| LinuxError::Broken { what: "a table of sockets", at: table.at, reason };
-        if table.buckets > limits.hash_buckets as u64 {
-            return Err(broken("it has more buckets than the limit"));
-        }
+        let buckets = left.buckets.checked_sub(table.buckets);
+        left.buckets = buckets.ok_or_else(|| broken("it has more buckets than the limit"))?;
         let offset = self.sock()?.node.address(VirtAddr::new(0)).get();
         let stride = table.stride.clamp(8, PIECE);
         let at_once = PIECE / stride;
@@ -127,7 +137,10 @@ impl Linux<'_> {
             }
             for index in 0..count {
                 let Some(head) = u64_at(&bytes, (index * stride + table.head) as usize) else { break };
-                ChainWalk::new(self, WHAT, VirtAddr::new(head), offset, limits.sockets).for_each(&mut *see);
+                for at in ChainWalk::new(self, WHAT, VirtAddr::new(head), offset, left.entries) {
+                    left.entries = left.entries.saturating_sub(1);
+                    see(at);
+                }
             }
         }
         Ok(())
