@@ -84,6 +84,7 @@ pub mod code_address;
 pub mod expression;
 pub mod frame;
 pub mod module;
+pub mod orc;
 #[cfg(test)]
 mod test_memory;
 pub mod unwinder;

@@ -60,6 +60,9 @@ pub struct Limits {
     pub note_bytes: usize,
     /// Frames of one stack.
     pub frames: usize,
+    /// How often the walk over one kernel stack may go to another stack: a task can be interrupted by soft IRQ, IRQ, NMI, debug,
+    /// machine check and double fault.
+    pub stack_switches: usize,
     /// Steps of one DWARF expression.
     pub expression_steps: u32,
     /// Errors kept for one row; what comes after is only counted.
@@ -93,6 +96,7 @@ impl Limits {
         elf_headers: 1024,
         note_bytes: 64 << 10,
         frames: 1024,
+        stack_switches: 32,
         expression_steps: 4096,
         row_errors: 16,
     };
