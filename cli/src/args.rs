@@ -150,11 +150,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
-    /// Stacks of all threads, like gdb's bt (the user part)
+    /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
         vmc bt mem.elf --tid 113 --format json\n\n\
+        vmc bt mem.elf --kernel\n\n\
         A frame's ip is the return address in its caller; names are looked up one byte before it.\n\
-        Kernel frames are not walked yet.")]
+        Frames of the kernel are marked [k], with the kernel's module where it is one's.")]
     Bt {
         #[command(flatten)]
         target: Target,
@@ -164,6 +165,9 @@ pub(crate) enum Command {
         /// Only this thread
         #[arg(long, value_name = "TID")]
         tid: Option<u32>,
+        /// The kernel part alone
+        #[arg(long, conflicts_with = "user")]
+        kernel: bool,
         /// The user part alone
         #[arg(long)]
         user: bool,

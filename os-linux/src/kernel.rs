@@ -75,6 +75,14 @@ known! {
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
+    end = "_end";
+    start_orc_places = "__start_orc_unwind_ip";
+    stop_orc_places = "__stop_orc_unwind_ip";
+    start_orc = "__start_orc_unwind";
+    stop_orc = "__stop_orc_unwind";
+    orc_header = "orc_header";
+    ret_from_fork = "ret_from_fork";
+    ret_from_fork_asm = "ret_from_fork_asm";
 }
 
 macro_rules! groups {
@@ -115,6 +123,8 @@ groups! {
     page: PageFields;
     module: ModuleFields;
     module_memory: ModuleMemoryFields;
+    module_symbols: ModuleSymbolsFields;
+    inactive_frame: InactiveFrameFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
 }

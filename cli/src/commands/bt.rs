@@ -5,7 +5,7 @@ use std::io::Write;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::{Value, json};
 use vmc::text::printable;
-use vmc::view::{Frame, Stack, Thread};
+use vmc::view::{Frame, Space, Stack, Stop, Thread};
 use vmc_linux::{LinuxError, Task};
 use vmc_unwind::Cache;
 
@@ -15,11 +15,20 @@ use crate::demangle::{cut, demangle};
 use crate::failure::Failure;
 use crate::output::{Column, Object, Output, Row, address, object, optional};
 
-/// Which threads, and how their frames are named.
+/// Which part of the stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Both,
+    Kernel,
+    User,
+}
+
+/// Which threads, which part, and how frames are named.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) pid: Option<u32>,
     pub(crate) tid: Option<u32>,
+    pub(crate) part: Part,
     pub(crate) demangle: bool,
 }
 
@@ -39,11 +48,16 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
             return Err(context.failed(LinuxError::NoThread { tid }));
         }
     }
-    let stacks = context.linux.stacks(&tasks);
+    // The kernel part needs nothing of processes.
+    let stacks = context.linux.stacks(if options.part == Part::Kernel { &[] } else { &tasks });
     let limit = context.linux.limits().demangled_bytes;
     // Stacks do not depend on one another; each worker keeps its own rules.
     let one = |cache: &mut Cache, task: &Task<'_, '_>| {
-        let stack = stacks.user_stack(task, cache);
+        let stack = match options.part {
+            Part::Both => stacks.stack(task, cache),
+            Part::Kernel => stacks.kernel_stack(task),
+            Part::User => stacks.user_stack(task, cache),
+        };
         let name = |frame: &Frame| {
             let raw = &frame.symbol.as_ref()?.name;
             Some(if options.demangle { demangle(raw, limit) } else { cut(raw, limit) })
@@ -89,13 +103,19 @@ impl StackRow {
         };
         let name = printable(&thread.name);
         writeln!(out, "{bold}PID {} TID {} {name} ({state}{on}){plain}", thread.pid, thread.tid)?;
-        for (index, (frame, name)) in self.stack.frames.iter().zip(&self.names).enumerate() {
-            writeln!(out, "{}", line(index, frame, name.as_deref()))?;
+        let frames = self.stack.frames.iter().zip(&self.names).enumerate();
+        let (kernel, user): (Vec<_>, Vec<_>) =
+            frames.partition(|(_, (frame, _))| frame.space == Space::Kernel);
+        for (part, stop) in [(kernel, self.stack.kernel_stop), (user, self.stack.stop)] {
+            for (index, (frame, name)) in part {
+                writeln!(out, "{}", line(index, frame, name.as_deref()))?;
+            }
+            if let Some(stop) = stop.filter(|stop| *stop != Stop::End) {
+                writeln!(out, "    {dim}({stop}){plain}")?;
+            }
         }
-        match self.stack.stop {
-            None => writeln!(out, "    {dim}(no user part){plain}")?,
-            Some(vmc::view::Stop::End) => {}
-            Some(stop) => writeln!(out, "    {dim}({stop}){plain}")?,
+        if self.stack.stop.is_none() && self.stack.kernel_stop.is_none() {
+            writeln!(out, "    {dim}(nothing here){plain}")?;
         }
         writeln!(out)
     }
@@ -129,7 +149,12 @@ fn line(index: usize, frame: &Frame, name: Option<&str>) -> String {
         (Some(name), Some(symbol)) => line.push_str(&format!("{}+{:#x}", printable(name), symbol.offset)),
         _ => line.push_str("??"),
     }
-    if let Some(module) = &frame.module {
+    let kernel = frame.space == Space::Kernel;
+    if kernel {
+        line.push_str(" [k]");
+    }
+    // That a frame of the kernel is the kernel's own goes without saying.
+    if let Some(module) = frame.module.as_ref().filter(|module| !kernel || module.path != "kernel") {
         let file = module.path.rsplit('/').next().unwrap_or(&module.path);
         line.push_str(&format!(" ({})", printable(file)));
     }

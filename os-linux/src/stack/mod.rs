@@ -1,5 +1,6 @@
 //! Stacks of threads: where they begin, which images their code lies in, and the walk.
 
+mod kernel;
 mod modules;
 mod registers;
 mod walk;

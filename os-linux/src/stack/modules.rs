@@ -16,7 +16,9 @@ use vmc_unwind::{Found, Modules, NoTable};
 use crate::elf::{ElfImage, Source};
 use crate::error::LinuxError;
 use crate::kernel::Linux;
+use crate::lazy::Lazy;
 use crate::mm::{AddressSpaceOf, Area, CachedFile};
+use crate::stack::kernel::KernelCode;
 use crate::task::Task;
 
 /// The vDSO has two to four pages.
@@ -47,6 +49,8 @@ pub struct Stacks<'k, 'm> {
     pub(super) images: Vec<ElfImage<'k, 'm>>,
     /// By the address of their `mm_struct`.
     processes: HashMap<u64, ProcessCode<'k, 'm>>,
+    /// Made when a kernel part is first walked.
+    pub(super) kernel: Lazy<KernelCode<'k, 'm>, LinuxError>,
 }
 
 /// The code of one process, as the unwinder asks for it.
@@ -73,7 +77,7 @@ impl<'m> Linux<'m> {
                 processes.insert(mm.get(), gathering.process(memory));
             }
         }
-        Stacks { linux: self, images: gathering.images, processes }
+        Stacks { linux: self, images: gathering.images, processes, kernel: Lazy::new() }
     }
 }
 

@@ -53,7 +53,10 @@ const HASH_6_4: [u8; 20] = [
     0xb3, 0xfe, 0x24,
 ];
 /// Since 7.1: rax is a register, too.
-const HASH_7_1: [u8; 20] = [0x13, 0x7c, 0x36, 0xad, 0x76, 0x27, 0xc4, 0xdd, 0x55, 0x93, 0x21, 0x76, 0xbb, 0x0e, 0xcd, 0xbd, 0x50, 0x41, 0xfc, 0x82];
+const HASH_7_1: [u8; 20] = [
+    0x13, 0x7c, 0x36, 0xad, 0x76, 0x27, 0xc4, 0xdd, 0x55, 0x93, 0x21, 0x76, 0xbb, 0x0e, 0xcd, 0xbd, 0x50,
+    0x41, 0xfc, 0x82,
+];
 /// Of 6.3.10 and later 6.3s.
 const HASH_6_3: [u8; 20] = [
     0xdb, 0x84, 0xae, 0xd4, 0x10, 0x3b, 0x31, 0xdd, 0x51, 0xe0, 0x17, 0xf8, 0xf7, 0x97, 0x83, 0xca, 0x98,
@@ -77,8 +80,7 @@ impl OrcLayout {
         end: Some(bits(42, 1)),
     };
     /// 6.3: a signal bit before the end bit.
-    pub const OF_6_3: Self =
-        Self { signal: Some(bits(42, 1)), end: Some(bits(43, 1)), ..Self::UNTIL_6_2 };
+    pub const OF_6_3: Self = Self { signal: Some(bits(42, 1)), end: Some(bits(43, 1)), ..Self::UNTIL_6_2 };
     /// Since 6.4: a kind of three bits, which says what the end bit did.
     pub const SINCE_6_4: Self =
         Self { kind: bits(40, 3), signal: Some(bits(43, 1)), end: None, ..Self::UNTIL_6_2 };
@@ -194,7 +196,10 @@ mod tests {
 
         let new = |flags: u16| OrcLayout::SINCE_6_4.decode(&entry(flags)).unwrap();
         assert_eq!(new(CALLED | 2 << 8), call);
-        assert_eq!(new(CALLED | 3 << 8 | 1 << 11), OrcEntry { kind: OrcKind::Registers, signal: true, ..call });
+        assert_eq!(
+            new(CALLED | 3 << 8 | 1 << 11),
+            OrcEntry { kind: OrcKind::Registers, signal: true, ..call }
+        );
         assert_eq!(new(10 | 4 << 8).sp, OrcRegister::Ax);
         let kinds = [0, 1, 4, 5, 7].map(|kind: u16| new(CALLED | kind << 8).kind);
         assert_eq!(

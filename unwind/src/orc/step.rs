@@ -76,9 +76,7 @@ impl<V: VirtualMemory + ?Sized> Stepper<'_, V> {
         let place = match entry.bp {
             OrcRegister::Undefined => None,
             OrcRegister::PreviousSp => Some(offset(sp, entry.bp_offset)),
-            OrcRegister::Bp => {
-                Some(offset(registers.get(X86_64::RBP).ok_or(NoStep::Bad)?, entry.bp_offset))
-            }
+            OrcRegister::Bp => Some(offset(registers.get(X86_64::RBP).ok_or(NoStep::Bad)?, entry.bp_offset)),
             _ => return Err(NoStep::Bad),
         };
         if let Some(place) = place {

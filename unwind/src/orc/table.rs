@@ -127,12 +127,7 @@ pub(super) mod tests {
 
     #[test]
     fn cut_and_empty_tables_have_what_they_have() {
-        let cut = OrcTable::new(
-            &[0u8; 11][..],
-            VirtAddr::new(TEXT),
-            &[0u8; 7][..],
-            OrcLayout::SINCE_6_4,
-        );
+        let cut = OrcTable::new(&[0u8; 11][..], VirtAddr::new(TEXT), &[0u8; 7][..], OrcLayout::SINCE_6_4);
         assert_eq!(cut.len(), 1);
         let empty = OrcTable::new(&[][..], VirtAddr::new(TEXT), &[0u8; 60][..], OrcLayout::SINCE_6_4);
         assert!(empty.is_empty() && empty.range().is_empty());
