@@ -34,6 +34,7 @@ pub(crate) struct Options {
 
 /// A thread with its stack.
 struct StackRow {
+    part: Part,
     thread: Thread,
     stack: Stack,
     /// The frames' names, as they are shown.
@@ -65,7 +66,7 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
         let names = stack.frames.iter().map(name).collect();
         let mut thread = task.thread_row();
         thread.errors.messages.extend(stack.errors.messages.iter().cloned());
-        StackRow { thread, stack, names }
+        StackRow { part: options.part, thread, stack, names }
     };
     let rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
     for row in &rows {
@@ -115,7 +116,12 @@ impl StackRow {
             }
         }
         if self.stack.stop.is_none() && self.stack.kernel_stop.is_none() {
-            writeln!(out, "    {dim}(nothing here){plain}")?;
+            let nothing = match self.part {
+                Part::Both => "no stack",
+                Part::Kernel => "no kernel part",
+                Part::User => "no user part",
+            };
+            writeln!(out, "    {dim}({nothing}){plain}")?;
         }
         writeln!(out)
     }

@@ -23,28 +23,30 @@ pub enum OrcRegister {
     BpIndirect,
     /// The word at the stack pointer, and the offset.
     SpIndirect,
-    /// rax (since 7.1).
+    /// rax.
     Ax,
     /// A number that no known kernel uses.
     Unknown,
 }
 
-impl OrcRegister {
-    pub(super) const fn from_number(number: u64) -> Self {
-        match number {
-            0 => Self::Undefined,
-            1 => Self::PreviousSp,
-            2 => Self::Dx,
-            3 => Self::Di,
-            4 => Self::Bp,
-            5 => Self::Sp,
-            6 => Self::R10,
-            7 => Self::R13,
-            8 => Self::BpIndirect,
-            9 => Self::SpIndirect,
-            10 => Self::Ax,
-            _ => Self::Unknown,
-        }
+/// How the registers are numbered: their names are macros, of which a kernel keeps nothing but a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrcNumbering {
+    /// Until 7.0. (Some have rax as an eleventh.)
+    Until70,
+    /// Since 7.1: in the order of the CPU's own numbers.
+    Since71,
+}
+
+impl OrcNumbering {
+    pub(super) fn register(self, number: u64) -> OrcRegister {
+        use OrcRegister::{Ax, Bp, BpIndirect, Di, Dx, PreviousSp, R10, R13, Sp, SpIndirect, Undefined};
+        let registers = match self {
+            Self::Until70 => [Undefined, PreviousSp, Dx, Di, Bp, Sp, R10, R13, BpIndirect, SpIndirect, Ax],
+            Self::Since71 => [Undefined, Ax, Dx, Sp, Bp, Di, R10, R13, PreviousSp, SpIndirect, BpIndirect],
+        };
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        registers.get(index).copied().unwrap_or(OrcRegister::Unknown)
     }
 }
 

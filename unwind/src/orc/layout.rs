@@ -1,6 +1,6 @@
 //! [`OrcLayout`]: where the parts of a rule lie in its bytes, which kernels have changed.
 
-use super::entry::{OrcEntry, OrcKind, OrcRegister};
+use super::entry::{OrcEntry, OrcKind, OrcNumbering, OrcRegister};
 
 /// A bit-field: its place and width in bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,17 +42,26 @@ pub struct OrcLayout {
     kind: Bits,
     signal: Option<Bits>,
     end: Option<Bits>,
+    numbering: OrcNumbering,
 }
 
 /// Bytes of an entry: what fits a word at the most.
 const BYTES: core::ops::RangeInclusive<u64> = 1..=8;
+
+/// How many rules tell how registers are numbered.
+const NUMBERING_SAMPLE: usize = 4096;
 
 /// `.orc_header`: the SHA-1 of the definition that a kernel was built with (`scripts/orc_hash.sh`). Since 6.4.
 const HASH_6_4: [u8; 20] = [
     0xfe, 0x5d, 0x32, 0xbf, 0x58, 0x1b, 0xd6, 0x3b, 0x2c, 0xa9, 0xa5, 0xc6, 0x5b, 0xa5, 0xa6, 0x25, 0xea,
     0xb3, 0xfe, 0x24,
 ];
-/// Since 7.1: rax is a register, too.
+/// The same with rax as a register.
+const HASH_RAX: [u8; 20] = [
+    0xed, 0xfa, 0x4d, 0x15, 0x55, 0x2f, 0xdd, 0x2e, 0x1d, 0x56, 0x67, 0x97, 0x28, 0x41, 0x63, 0x79, 0xf2,
+    0xfe, 0x45, 0x34,
+];
+/// Since 7.1: the registers have other numbers.
 const HASH_7_1: [u8; 20] = [
     0x13, 0x7c, 0x36, 0xad, 0x76, 0x27, 0xc4, 0xdd, 0x55, 0x93, 0x21, 0x76, 0xbb, 0x0e, 0xcd, 0xbd, 0x50,
     0x41, 0xfc, 0x82,
@@ -78,15 +87,19 @@ impl OrcLayout {
         kind: bits(40, 2),
         signal: None,
         end: Some(bits(42, 1)),
+        numbering: OrcNumbering::Until70,
     };
     /// 6.3: a signal bit before the end bit.
     pub const OF_6_3: Self = Self { signal: Some(bits(42, 1)), end: Some(bits(43, 1)), ..Self::UNTIL_6_2 };
     /// Since 6.4: a kind of three bits, which says what the end bit did.
     pub const SINCE_6_4: Self =
         Self { kind: bits(40, 3), signal: Some(bits(43, 1)), end: None, ..Self::UNTIL_6_2 };
+    /// Since 7.1: the same, with other numbers for the registers.
+    pub const SINCE_7_1: Self = Self { numbering: OrcNumbering::Since71, ..Self::SINCE_6_4 };
 
     /// The layout that a kernel's type information describes: the size of `struct orc_entry`, and place and width in bits
-    /// of each of its members. Nothing where it is none that could be decoded.
+    /// of each of its members. Nothing where it is none that could be decoded. How the registers are numbered it does not
+    /// tell: see [`numbered_by`](Self::numbered_by).
     #[must_use]
     pub fn from_members(size: u64, member: impl Fn(&str) -> Option<(u64, u64)>) -> Option<Self> {
         let bytes = usize::try_from(size).ok().filter(|_| BYTES.contains(&size))?;
@@ -100,6 +113,7 @@ impl OrcLayout {
             kind: field("type")?,
             signal: field("signal"),
             end: field("end"),
+            numbering: OrcNumbering::Until70,
         };
         // One of them says where a stack ends.
         (layout.end.is_some() || layout.kind.width >= 3).then_some(layout)
@@ -109,10 +123,37 @@ impl OrcLayout {
     #[must_use]
     pub fn from_header(hash: &[u8]) -> Option<Self> {
         let is = |known: &[u8; 20]| hash == known;
-        if is(&HASH_6_4) || is(&HASH_7_1) {
+        if is(&HASH_6_4) || is(&HASH_RAX) {
             return Some(Self::SINCE_6_4);
         }
+        if is(&HASH_7_1) {
+            return Some(Self::SINCE_7_1);
+        }
         is(&HASH_6_3).then_some(Self::OF_6_3)
+    }
+
+    /// Do the parts of a rule lie at the same places?
+    #[must_use]
+    pub fn same_bits(&self, other: &Self) -> bool {
+        *self == Self { numbering: self.numbering, ..*other }
+    }
+
+    /// The layout with its registers numbered as in `entries`, which are some of a kernel's: at the first byte of a
+    /// function the caller's stack pointer is 8 above the stack pointer, so that the number which stands there most often
+    /// is the stack pointer's.
+    #[must_use]
+    pub fn numbered_by(self, entries: &[u8]) -> Self {
+        let votes = |numbering: OrcNumbering| {
+            let layout = Self { numbering, ..self };
+            let chunks = entries.chunks_exact(self.bytes).take(NUMBERING_SAMPLE);
+            let votes = |entry: &OrcEntry| {
+                entry.kind == OrcKind::Call && entry.sp_offset == 8 && entry.sp == OrcRegister::Sp
+            };
+            chunks.filter_map(|chunk| layout.decode(chunk)).filter(votes).count()
+        };
+        let since_71 = votes(OrcNumbering::Since71) > votes(OrcNumbering::Until70);
+        let numbering = if since_71 { OrcNumbering::Since71 } else { OrcNumbering::Until70 };
+        Self { numbering, ..self }
     }
 
     /// Bytes of an entry.
@@ -127,7 +168,7 @@ impl OrcLayout {
         let mut word = [0u8; 8];
         word.get_mut(..self.bytes)?.copy_from_slice(bytes.get(..self.bytes)?);
         let word = u64::from_le_bytes(word);
-        let sp = OrcRegister::from_number(self.sp_register.of(word));
+        let sp = self.numbering.register(self.sp_register.of(word));
         let kind = match (self.end, self.kind.of(word)) {
             (Some(end), kind) => match (end.of(word) != 0, kind) {
                 (true, _) if sp == OrcRegister::Undefined => OrcKind::EndOfStack,
@@ -153,7 +194,7 @@ impl OrcLayout {
             sp_offset: self.sp_offset.signed(word),
             bp_offset: self.bp_offset.signed(word),
             sp,
-            bp: OrcRegister::from_number(self.bp_register.of(word)),
+            bp: self.numbering.register(self.bp_register.of(word)),
             kind,
             signal,
         })
@@ -213,6 +254,25 @@ mod tests {
             ]
         );
         assert_eq!(OrcLayout::SINCE_6_4.decode(&[0; 5]), None);
+
+        // SP is 3 now, and PREV_SP 8.
+        let newest = |flags: u16| OrcLayout::SINCE_7_1.decode(&entry(flags)).unwrap();
+        assert_eq!(newest(3 | 8 << 4 | 2 << 8), call);
+        assert_eq!([newest(9).sp, newest(10).sp], [OrcRegister::SpIndirect, OrcRegister::BpIndirect]);
+    }
+
+    #[test]
+    fn the_rules_themselves_tell_how_registers_are_numbered() {
+        let rule = |offset: u8, flags: u16| {
+            let [low, high] = flags.to_le_bytes();
+            [offset, 0, 0, 0, low, high]
+        };
+        let old =
+            [rule(8, 5 | 2 << 8), rule(16, 3 | 2 << 8), rule(8, 3 | 2 << 8), rule(8, 5 | 2 << 8)].concat();
+        let new = [rule(8, 3 | 2 << 8), rule(16, 5 | 2 << 8), rule(16, 5 | 2 << 8)].concat();
+        assert_eq!(OrcLayout::SINCE_6_4.numbered_by(&old), OrcLayout::SINCE_6_4);
+        assert_eq!(OrcLayout::SINCE_6_4.numbered_by(&new), OrcLayout::SINCE_7_1);
+        assert_eq!(OrcLayout::SINCE_7_1.numbered_by(&[]), OrcLayout::SINCE_6_4);
     }
 
     /// The members of 6.12's `struct orc_entry`, as its BTF has them, and of 6.1's.
@@ -248,7 +308,8 @@ mod tests {
     fn the_headers_hash_decides_where_types_do_not() {
         assert_eq!(OrcLayout::from_header(&HASH_6_3), Some(OrcLayout::OF_6_3));
         assert_eq!(OrcLayout::from_header(&HASH_6_4), Some(OrcLayout::SINCE_6_4));
-        assert_eq!(OrcLayout::from_header(&HASH_7_1), Some(OrcLayout::SINCE_6_4));
+        assert_eq!(OrcLayout::from_header(&HASH_RAX), Some(OrcLayout::SINCE_6_4));
+        assert_eq!(OrcLayout::from_header(&HASH_7_1), Some(OrcLayout::SINCE_7_1));
         assert_eq!(OrcLayout::from_header(&[0; 20]), None);
         assert_eq!(OrcLayout::from_header(&[]), None);
     }

@@ -11,7 +11,7 @@ mod step;
 mod table;
 mod walk;
 
-pub use entry::{OrcEntry, OrcKind, OrcRegister};
+pub use entry::{OrcEntry, OrcKind, OrcNumbering, OrcRegister};
 pub use layout::{Bits, OrcLayout};
 pub use saved::SavedRegisters;
 pub use table::OrcTable;

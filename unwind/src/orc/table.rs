@@ -34,6 +34,12 @@ impl<'t> OrcTable<'t> {
         Self { places, places_at, entries, layout, count }
     }
 
+    /// How its rules are built.
+    #[must_use]
+    pub const fn layout(&self) -> OrcLayout {
+        self.layout
+    }
+
     /// How many rules there are.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -37,7 +37,8 @@ pub(in crate::stack) struct KernelCode<'k, 'm> {
     linux: &'k Linux<'m>,
     /// Nothing where the kernel was built with frame pointers.
     table: Option<OrcTable<'m>>,
-    pub(super) layout: Option<OrcLayout>,
+    /// How the modules' rules are built, too.
+    layout: Option<OrcLayout>,
     pub(super) saved: SavedRegisters,
     image: Range<VirtAddr>,
     module: Arc<FrameModule>,
@@ -62,11 +63,11 @@ impl<'k, 'm> KernelCode<'k, 'm> {
         let start = known.text.or_else(|| linux.vmcoreinfo().symbol("_stext")).unwrap_or_default();
         let end = known.end.filter(|end| *end > start).unwrap_or(start.wrapping_add(IMAGE_BYTES));
         let build_id = linux.vmcoreinfo().build_id().map(|id| BuildId(id.into()));
-        let layout = layout(linux);
+        let table = kernel_table(linux)?;
         Ok(Self {
             linux,
-            table: kernel_table(linux, layout)?,
-            layout,
+            layout: table.as_ref().map(OrcTable::layout),
+            table,
             saved: saved_registers(linux)?,
             image: start..end,
             module: Arc::new(FrameModule { path: String::from("kernel"), base: start, build_id }),
@@ -109,7 +110,7 @@ impl OrcTables for KernelCode<'_, '_> {
         if self.image.contains(&address) {
             return self.table.as_ref().ok_or(NoTable::None);
         }
-        let layout = self.layout.filter(|_| self.table.is_some()).ok_or(NoTable::None)?;
+        let layout = self.layout.ok_or(NoTable::None)?;
         let module = self.module_at(address).ok_or(NoTable::None)?;
         module.table(self.linux, layout)
     }
@@ -145,8 +146,9 @@ impl Modules {
     }
 }
 
-/// How the kernel's rules are built: as its types say, or else as the header of its tables does.
-fn layout(linux: &Linux<'_>) -> Option<OrcLayout> {
+/// How the kernel's rules are built: as its types say, or else as the header of its tables does. The numbers of registers
+/// are in no type: there the header counts, or else the `rules` themselves.
+fn layout(linux: &Linux<'_>, rules: &[u8]) -> Option<OrcLayout> {
     let types = linux.types().layout("orc_entry", linux.limits()).ok();
     let by_types = types.and_then(|types| {
         OrcLayout::from_members(types.size, |name| {
@@ -154,24 +156,25 @@ fn layout(linux: &Linux<'_>) -> Option<OrcLayout> {
             Some((member.bit_offset, member.bit_size))
         })
     });
-    by_types.or_else(|| {
-        let header = linux.space().read_value::<[u8; HEADER_BYTES]>(linux.known.orc_header?).ok()?;
-        OrcLayout::from_header(&header)
-    })
+    let header = linux.known.orc_header;
+    let header = header.and_then(|at| linux.space().read_value::<[u8; HEADER_BYTES]>(at).ok());
+    let by_header = header.and_then(|header| OrcLayout::from_header(&header));
+    match (by_types, by_header) {
+        // Both at one: then the numbers are the header's.
+        (Some(types), Some(header)) if types.same_bits(&header) => Some(header),
+        (Some(types), _) => Some(types.numbered_by(rules)),
+        (None, header) => header,
+    }
 }
 
 /// The tables of the kernel's image, lent where memory is; nothing where it has none.
-fn kernel_table<'m>(
-    linux: &Linux<'m>,
-    layout: Option<OrcLayout>,
-) -> Result<Option<OrcTable<'m>>, LinuxError> {
+fn kernel_table<'m>(linux: &Linux<'m>) -> Result<Option<OrcTable<'m>>, LinuxError> {
     let known = &linux.known;
     let (Some(places), Some(places_end), Some(rules), Some(rules_end)) =
         (known.start_orc_places, known.stop_orc_places, known.start_orc, known.stop_orc)
     else {
         return Ok(None);
     };
-    let layout = layout.ok_or(LayoutError::NoType { name: "orc_entry".into() })?;
     let what = "the kernel's ORC tables";
     let bytes = |start: VirtAddr, end: VirtAddr| {
         let len = end.offset_from(start).unwrap_or(0);
@@ -184,7 +187,9 @@ fn kernel_table<'m>(
             }
         }
     };
-    Ok(Some(OrcTable::new(bytes(places, places_end)?, places, bytes(rules, rules_end)?, layout)))
+    let rules = bytes(rules, rules_end)?;
+    let layout = layout(linux, &rules).ok_or(LayoutError::NoType { name: "orc_entry".into() })?;
+    Ok(Some(OrcTable::new(bytes(places, places_end)?, places, rules, layout)))
 }
 
 /// Where `struct pt_regs` has which register.
