@@ -3,6 +3,7 @@
 //! # What it gives
 //! * [`UnwindTable`]: the call frame information of one ELF image, with a [`Row`] of plain rules for any address;
 //! * [`Unwinder`]: a [`Walk`] over the frames of a stack, each saying how it was found, and at its end why it ended;
+//! * [`orc`]: the same for the Linux kernel, by the tables that it carries for its own code;
 //! * all callee-saved registers in every frame, not only the ones that the next frame happens to need;
 //! * [`Cache`]: rules by address, shared by all processes that map the same file;
 //! * [`CodeAddress`]: the "look up one byte before a return address" rule, in one place.
@@ -14,8 +15,8 @@
 //!
 //! # What it is not for
 //! It names no functions, and it guesses nothing: where no rule says how to go on, the walk stops and says so. It does not
-//! run personality routines or landing pads. Today it reads `.eh_frame` of x86_64; other formats and architectures have
-//! their place beside it.
+//! run personality routines or landing pads. Today it reads `.eh_frame` and ORC of x86_64; other formats and architectures
+//! have their place beside it.
 //!
 //! # Why it is fast
 //! FDEs are found by binary search in `.eh_frame_hdr` as it lies there; nothing is parsed ahead. What compilers write is

@@ -9,6 +9,8 @@ mod layout;
 mod saved;
 mod step;
 mod table;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use entry::{OrcEntry, OrcKind, OrcNumbering, OrcRegister};
