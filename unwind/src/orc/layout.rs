@@ -15,7 +15,7 @@ impl Bits {
     /// The field, if it lies in an entry of `bytes` bytes.
     fn new((offset, width): (u64, u64), bytes: usize) -> Option<Self> {
         let end = offset.checked_add(width)?;
-        let fits = width >= 1 && width <= 16 && end <= bytes as u64 * 8;
+        let fits = (1..=16).contains(&width) && end <= bytes as u64 * 8;
         fits.then_some(Self { offset: u8::try_from(offset).ok()?, width: width as u8 })
     }
 

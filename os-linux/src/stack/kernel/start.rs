@@ -35,8 +35,12 @@ impl Task<'_, '_> {
     }
 
     fn find_kernel_part(&self) -> Result<KernelPart, LinuxError> {
-        if self.on_cpu() {
-            let vcpu = self.linux.cpus().vcpu_of(self.at);
+        let cpus = self.linux.cpus();
+        let vcpu = cpus.vcpu_of(self.at);
+        // While two tasks are being switched both count as on the CPU; the one that is not current has its registers saved.
+        let vcpus = self.linux.vcpus().count();
+        let switching = vcpu.is_none() && vcpus > 0 && cpus.running().count() == vcpus;
+        if self.on_cpu() && !switching {
             let registers = vcpu.and_then(|index| self.linux.vcpus().registers(index).ok());
             let Some(Registers::X86_64(registers)) = registers else {
                 let reason = "it is on a CPU, and the target has no registers for it";
