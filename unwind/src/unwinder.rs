@@ -12,6 +12,7 @@ use crate::code_address::CodeAddress;
 use crate::frame::Frame;
 use crate::module::{Found, Modules, NoTable};
 use crate::x86_64::Registers;
+use crate::x86_64::bare::{Bare, bare_step};
 use crate::x86_64::step::{NoCaller, Notes, RowStep, by_rule};
 
 /// Walks stacks of one process: its modules, its memory, and the bounds.
@@ -99,7 +100,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         let bias = module.bias;
         let table = match module.table {
             Ok(table) => table,
-            Err(NoTable::None) => return Err(Stop::NoUnwindInfo(self.address.address())),
+            Err(NoTable::None) => return self.step_bare(cfa),
             Err(NoTable::NotResident(missing)) => return Err(Stop::NotResident(missing)),
         };
         let link = at.get().wrapping_sub(bias);
@@ -112,6 +113,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
                     return Err(Stop::Limit);
                 }
                 let described = table.describe(link, &mut self.cache.scratch);
+                if matches!(described, Err(RowError::NoFde { .. })) {
+                    return self.step_bare(cfa);
+                }
                 match described.map_err(|error| self.row_error(error, bias))? {
                     Described::Rule(rule) => {
                         if let Some(key) = key {
@@ -146,15 +150,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         cfa: &mut Option<VirtAddr>,
     ) -> Result<(), Stop> {
         if row.signal_frame {
-            // Every step but this one goes up the stack, so a walk in circles comes by here.
-            let here = (self.address.address(), self.registers.sp());
-            if self.signals.contains(&here) {
-                return Err(Stop::BadFrame(here.0));
-            }
-            if self.signals.len() >= self.limits.signal_frames {
-                return Err(Stop::Limit);
-            }
-            self.signals.push(here);
+            self.note_signal()?;
         }
         let mut notes = Notes::default();
         let stepped = step.by_row(row, &mut self.registers, &mut notes);
@@ -168,6 +164,53 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
             return Ok(());
         }
         self.found_by = FoundBy::Cfi;
+        self.arrive()
+    }
+
+    /// Every step but that over a signal frame goes up the stack, so a walk in circles comes by here.
+    fn note_signal(&mut self) -> Result<(), Stop> {
+        let here = (self.address.address(), self.registers.sp());
+        if self.signals.contains(&here) {
+            return Err(Stop::BadFrame(here.0));
+        }
+        if self.signals.len() >= self.limits.signal_frames {
+            return Err(Stop::Limit);
+        }
+        self.signals.push(here);
+        Ok(())
+    }
+
+    /// A step where no table describes the code.
+    #[cold]
+    fn step_bare(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
+        let unknown = Stop::NoUnwindInfo(self.address.address());
+        let Some(module) = &self.module else { return Err(unknown) };
+        let how = (self.found_by == FoundBy::FramePointer, self.limits.code_steps);
+        let (modules, memory) = (self.modules, self.memory);
+        let registers = match bare_step(modules, memory, &module.range, self.address, &self.registers, how) {
+            Bare::Outermost => return Err(Stop::End),
+            Bare::Unknown => return Err(unknown),
+            Bare::Signal(interrupted) => {
+                self.note_signal()?;
+                self.found_by = FoundBy::SignalFrame;
+                let registers = interrupted.map_err(Stop::NotResident)?;
+                self.interrupted = true;
+                self.address = CodeAddress::InstructionPointer(registers.ip());
+                *cfa = Some(registers.sp());
+                self.registers = registers;
+                return Ok(());
+            }
+            Bare::Caller(registers, _) if registers.sp() <= self.registers.sp() => {
+                return Err(Stop::BadFrame(self.address.address()));
+            }
+            Bare::Caller(registers, how) => {
+                self.found_by = how;
+                registers
+            }
+        };
+        self.interrupted = false;
+        *cfa = Some(registers.sp());
+        self.registers = registers;
         self.arrive()
     }
 

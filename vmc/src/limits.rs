@@ -62,6 +62,8 @@ pub struct Limits {
     pub frames: usize,
     /// Steps of one DWARF expression.
     pub expression_steps: u32,
+    /// Instructions that one step may follow through code that no table describes.
+    pub code_steps: u32,
     /// Errors kept for one row; what comes after is only counted.
     pub row_errors: usize,
 }
@@ -94,6 +96,7 @@ impl Limits {
         note_bytes: 64 << 10,
         frames: 1024,
         expression_steps: 4096,
+        code_steps: 2048,
         row_errors: 16,
     };
 }

@@ -221,6 +221,8 @@ pub enum FoundBy {
     Orc,
     /// By a chain of frame pointers.
     FramePointer,
+    /// By following the code, which nothing describes, to its return.
+    Code,
     /// Out of the link register.
     LinkRegister,
     /// By the registers that the kernel stored when it delivered a signal.
@@ -238,6 +240,7 @@ impl FoundBy {
             Self::Cfi => "cfi",
             Self::Orc => "orc",
             Self::FramePointer => "frame-pointer",
+            Self::Code => "code",
             Self::LinkRegister => "link-register",
             Self::SignalFrame => "sigframe",
             Self::Scan => "scan",

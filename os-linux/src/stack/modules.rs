@@ -159,7 +159,9 @@ impl CodeOf<'_, '_, '_> {
 impl Modules for CodeOf<'_, '_, '_> {
     fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
         let code = self.at(address)?;
-        let (index, bias) = code.image?;
+        let Some((index, bias)) = code.image else {
+            return Some(Found { range: code.range.clone(), bias: 0, table: Err(NoTable::None) });
+        };
         let table = self.stacks.images.get(index).map_or(Err(NoTable::None), ElfImage::table);
         Some(Found { range: code.range.clone(), bias, table })
     }

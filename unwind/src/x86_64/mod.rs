@@ -1,7 +1,12 @@
 //! What differs on x86_64: its registers, the compact form of its rules and how a rule is applied.
 
+pub(crate) mod bare;
+mod code;
+mod forward;
+mod frame_pointer;
 pub(crate) mod registers;
 pub(crate) mod rule;
+mod signal;
 pub(crate) mod step;
 
 pub use registers::Registers;
