@@ -118,8 +118,8 @@ fn a_function_that_never_returns_needs_the_chain() {
     assert_eq!(frames[1].registers.get(X86_64::R12), None);
     // rbp below the stack pointer, not aligned, or without a return address above.
     for (rbp, stack) in [
-        (STACK - 8, vec![9, 7, 0, CODE + 0x804]),
-        (STACK + 12, vec![9, 7, 0, CODE + 0x804]),
+        (STACK - 8, vec![9, 7, 0, 0x804]),
+        (STACK + 12, vec![9, 7, 0, 0x804]),
         (STACK + 16, vec![9, 7, 1, CODE + 0x803]),
         (STACK + 16, vec![9, 7, 0, 0x1000]),
         (STACK + 16, vec![9, 7, 0]),
@@ -137,6 +137,31 @@ fn a_function_without_a_frame_pointer_is_not_skipped() {
     let memory = Memory { code, stack: vec![CODE + 0x1b, 9, 3, 0, CODE + 0x804] };
     let (frames, stop) = walk(&memory, 0x22, STACK + 24);
     assert_eq!((frames.len(), stop), (1, Stop::NoUnwindInfo(VirtAddr::new(CODE + 0x22))));
+}
+
+#[test]
+fn a_function_that_calls_what_never_returns_is_known_by_the_call_that_made_it() {
+    // push %rbx; push %rbp; sub $8,%rsp; call -; and another function right behind.
+    let dead_end = [0x53, 0x55, 0x48, 0x83, 0xec, 8, 0xe8, 0, 0, 0, 0, 0x55, 0xf4];
+    // xor %ebp,%ebp; call 0x10 (or 0x12, where no function begins that takes as much).
+    let direct = |to: u32| [&[0x31, 0xed, 0xe8][..], &to.wrapping_sub(0x807).to_le_bytes(), &[0xf4]].concat();
+    let indirect = [0x31, 0xed, 0x90, 0x90, 0x90, 0xff, 0xd0, 0xf4].to_vec();
+    for (start, found) in [(direct(0x10), true), (direct(0x12), false), (indirect, true)] {
+        let code = code(&[(0x10, &dead_end), (0x800, &start)]);
+        // A stale word that looks the same lies where it should not.
+        for (stack, found) in [
+            (vec![CODE + 0x807, 0, 0x66, CODE + 0x807], found),
+            (vec![CODE + 0x807, 0, CODE + 0x807, 0], false),
+        ] {
+            let (frames, stop) = walk(&Memory { code: code.clone(), stack }, 0x1b, 5);
+            if found {
+                assert_eq!((ips(&frames), stop), (vec![0x1b, 0x807], Stop::End));
+                assert_eq!(frames[1].registers.get(X86_64::RBX), Some(0x66));
+            } else {
+                assert_eq!((frames.len(), stop), (1, Stop::NoUnwindInfo(VirtAddr::new(CODE + 0x1b))));
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,8 +5,10 @@ use core::ops::Range;
 use vmc::view::FoundBy;
 use vmc::{VirtAddr, VirtualMemory};
 
+use super::called::by_call;
 use super::forward::to_return;
 use super::frame_pointer::{begins_here, by_frame_pointer};
+use super::reach::Window;
 use super::registers::Registers;
 use super::signal::{interrupted, returns_from_signal};
 use crate::code_address::CodeAddress;
@@ -45,8 +47,13 @@ pub(crate) fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
         let how = if found.by_frame_pointer { FoundBy::FramePointer } else { FoundBy::Code };
         return Bare::Caller(found.registers, how);
     }
-    if let Some(caller) = by_frame_pointer(modules, memory, range, at, registers) {
-        return Bare::Caller(caller, FoundBy::FramePointer);
+    if let Some(window) = Window::around(memory, range.start, address.address()) {
+        if let Some(caller) = by_frame_pointer(modules, memory, &window, registers) {
+            return Bare::Caller(caller, FoundBy::FramePointer);
+        }
+        if let Some(caller) = by_call(modules, memory, &window, registers) {
+            return Bare::Caller(caller, FoundBy::Code);
+        }
     }
     if chained && registers.get(gimli::X86_64::RBP) == Some(0) {
         return Bare::Outermost;
