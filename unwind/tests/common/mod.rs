@@ -73,7 +73,7 @@ impl Cfi {
     }
 
     pub(crate) fn sections(&self) -> Sections {
-        Sections { eh_frame_hdr: self.header(), eh_frame: self.eh_frame(), text: None }
+        Sections { eh_frame_hdr: self.header(), eh_frame: self.eh_frame(), ..Sections::default() }
     }
 
     pub(crate) fn table(&self) -> UnwindTable {
@@ -125,6 +125,7 @@ pub(crate) fn libc() -> Option<Sections> {
         eh_frame_hdr: section(".eh_frame_hdr"),
         eh_frame: section(".eh_frame"),
         text: Some(text),
+        ..Sections::default()
     })
 }
 
