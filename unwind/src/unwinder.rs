@@ -43,6 +43,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
             found_by: FoundBy::Registers,
             interrupted: false,
             left: self.limits.frames,
+            switches: self.limits.stack_switches,
             module: None,
             unread: None,
             signals: Vec::new(),
@@ -70,6 +71,8 @@ pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
     interrupted: bool,
     /// How many frames may still come.
     left: usize,
+    /// How many times the walk may still go to another stack.
+    switches: usize,
     /// The module of the frame before: often the next one's too.
     module: Option<Found<'a>>,
     /// Where a saved register could not be read.
@@ -138,6 +141,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         if let Err(why) = stepped {
             return Err(self.no_caller(why));
         }
+        if notes.switched {
+            self.note_switch()?;
+        }
         self.found_by = FoundBy::Cfi;
         self.interrupted = false;
         self.arrive()
@@ -157,6 +163,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         *cfa = notes.cfa;
         self.unread = self.unread.or(notes.unread);
         stepped.map_err(|why| self.no_caller(why))?;
+        if notes.switched {
+            self.note_switch()?;
+        }
         self.interrupted = row.signal_frame;
         if row.signal_frame {
             self.found_by = FoundBy::SignalFrame;
@@ -167,7 +176,14 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         self.arrive()
     }
 
-    /// Every step but that over a signal frame goes up the stack, so a walk in circles comes by here.
+    /// The walk goes on further down, on another stack.
+    #[cold]
+    fn note_switch(&mut self) -> Result<(), Stop> {
+        self.switches = self.switches.checked_sub(1).ok_or(Stop::Limit)?;
+        Ok(())
+    }
+
+    /// Every step but those over signal frames and to other stacks goes up, so a walk in circles comes by here.
     fn note_signal(&mut self) -> Result<(), Stop> {
         let here = (self.address.address(), self.registers.sp());
         if self.signals.contains(&here) {

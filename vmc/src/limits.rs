@@ -54,6 +54,8 @@ pub struct Limits {
     pub unwind_walk_bytes: usize,
     /// Signal frames of one stack: handlers nest by the number of signals, which is 64.
     pub signal_frames: usize,
+    /// Other stacks that one walk may go on to: coroutines that were resumed by one another.
+    pub stack_switches: usize,
     /// Headers (program, section) of one ELF file.
     pub elf_headers: usize,
     /// Bytes of notes of one ELF file.
@@ -92,6 +94,7 @@ impl Limits {
         unwind_entry_bytes: 256 << 10,
         unwind_walk_bytes: 4 << 20,
         signal_frames: 64,
+        stack_switches: 64,
         elf_headers: 1024,
         note_bytes: 64 << 10,
         frames: 1024,
