@@ -38,6 +38,8 @@ pub struct Limits {
     pub symbols: usize,
     /// Bytes of one symbol table's strings.
     pub symbol_bytes: usize,
+    /// Bytes of one packed symbol table (`.gnu_debugdata`), unpacked, and of the memory that unpacking takes.
+    pub debug_data_bytes: usize,
     /// Characters of a demangled name.
     pub demangled_bytes: usize,
     /// Bytes of BTF: 4 to 8 MiB in distribution kernels.
@@ -86,6 +88,7 @@ impl Limits {
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,
+        debug_data_bytes: 128 << 20,
         demangled_bytes: 2048,
         btf_bytes: 64 << 20,
         btf_types: 1 << 21,

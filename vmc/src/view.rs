@@ -289,6 +289,8 @@ pub struct Frame {
     pub space: Space,
     /// The name of the function, not demangled, and the distance of `ip` from it.
     pub symbol: Option<FrameSymbol>,
+    /// Where its function begins: by its symbol or, where it has no name, by what describes its code.
+    pub function_start: Option<VirtAddr>,
     /// The module it lies in.
     pub module: Option<Arc<FrameModule>>,
     /// How it was found.

@@ -114,7 +114,7 @@ impl StackRow {
             ("module", json!(module.map(|module| &module.path))),
             ("module_base", optional(module, |module| address(module.base))),
             ("build_id", json!(module.and_then(|module| module.build_id.as_ref()).map(ToString::to_string))),
-            ("function_start", optional(symbol, |symbol| address(symbol.start))),
+            ("function_start", optional(frame.function_start, address)),
             ("found_by", json!(frame.found_by.name())),
             ("signal", json!(frame.signal)),
         ];

@@ -3,7 +3,7 @@
 use vmc::text::lossless;
 use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
 use vmc::{ReadExt, VirtAddr};
-use vmc_unwind::{Cache, CodeAddress, Unwinder};
+use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder};
 
 use crate::stack::Stacks;
 use crate::stack::modules::CodeOf;
@@ -34,9 +34,10 @@ impl Stacks<'_, '_> {
         };
         let memory = &code.process.memory;
         let unwinder = Unwinder::new(&code, memory, limits);
+        let mut scratch = Scratch::new();
         let mut walk = unwinder.walk(&registers, cache);
         for frame in walk.by_ref() {
-            stack.frames.push(code.named(&frame));
+            stack.frames.push(code.named(&frame, &mut scratch));
         }
         stack.stop = Some(walk.stop());
         // A page that the walk could not read, told in full.
@@ -51,19 +52,37 @@ impl Stacks<'_, '_> {
 
 impl CodeOf<'_, '_, '_> {
     /// The frame with the names of what it stands in.
-    fn named(&self, frame: &vmc_unwind::Frame) -> Frame {
+    fn named(&self, frame: &vmc_unwind::Frame, scratch: &mut Scratch) -> Frame {
         let at = frame.address.address_for_lookup();
         let code = self.at(at);
+        let symbol = code.and_then(|code| self.symbol(code.image?, at, frame.address));
+        let function_start = match &symbol {
+            Some(symbol) => Some(symbol.start),
+            None => code.and_then(|code| self.function_start(code.image?, at, scratch)),
+        };
         Frame {
             ip: frame.address.address(),
             sp: frame.sp,
             cfa: frame.cfa,
             space: Space::User,
-            symbol: code.and_then(|code| self.symbol(code.image?, at, frame.address)),
+            symbol,
+            function_start,
             module: code.and_then(|code| code.module.clone()),
             found_by: frame.found_by,
             signal: frame.interrupted_by_signal,
         }
+    }
+
+    /// Where the function begins that has no name, by the table for unwinding.
+    fn function_start(
+        &self,
+        (image, bias): (usize, u64),
+        at: VirtAddr,
+        scratch: &mut Scratch,
+    ) -> Option<VirtAddr> {
+        let table = self.stacks.images.get(image)?.table().ok()?;
+        let function = table.function_at(at.get().wrapping_sub(bias), scratch)?;
+        Some(VirtAddr::new(function.start.wrapping_add(bias)))
     }
 
     fn symbol(&self, (image, bias): (usize, u64), at: VirtAddr, ip: CodeAddress) -> Option<FrameSymbol> {
