@@ -68,6 +68,8 @@ pub struct Limits {
     pub expression_steps: u32,
     /// Instructions that one step may follow through code that no table describes.
     pub code_steps: u32,
+    /// Words of a stack that are looked at for guesses.
+    pub scan_words: usize,
     /// Errors kept for one row; what comes after is only counted.
     pub row_errors: usize,
 }
@@ -103,6 +105,7 @@ impl Limits {
         frames: 1024,
         expression_steps: 4096,
         code_steps: 2048,
+        scan_words: 4096,
         row_errors: 16,
     };
 }

@@ -81,8 +81,9 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
-        Command::Bt { pid, tid, no_demangle, .. } => {
-            bt::run(&context, bt::Options { pid: *pid, tid: *tid, demangle: !no_demangle })
+        Command::Bt { pid, tid, lines, scan, no_demangle, .. } => {
+            let demangle = !no_demangle;
+            bt::run(&context, bt::Options { pid: *pid, tid: *tid, lines: *lines, scan: *scan, demangle })
         }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),

@@ -3,7 +3,7 @@
 use vmc::text::lossless;
 use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
 use vmc::{ReadExt, VirtAddr};
-use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder};
+use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder, guess_callers};
 
 use crate::stack::Stacks;
 use crate::stack::modules::CodeOf;
@@ -14,9 +14,11 @@ impl Stacks<'_, '_> {
     /// The user part of a thread's stack, innermost frame first. The thread has to be of a process that these were
     /// [gathered](crate::Linux::stacks) for.
     ///
+    /// With `guess`, what looks like return addresses is added where the walk stopped short ([`FoundBy::Scan`](vmc::view::FoundBy::Scan)).
+    ///
     /// `cache` keeps unwind rules from stack to stack; each worker has its own.
     #[must_use]
-    pub fn user_stack(&self, task: &Task<'_, '_>, cache: &mut Cache) -> Stack {
+    pub fn user_stack(&self, task: &Task<'_, '_>, guess: bool, cache: &mut Cache) -> Stack {
         let mut stack = Stack::default();
         let registers = match task.user_part(&mut stack.errors) {
             UserPart::Registers(registers) => registers,
@@ -40,6 +42,12 @@ impl Stacks<'_, '_> {
             stack.frames.push(code.named(&frame, &mut scratch));
         }
         stack.stop = Some(walk.stop());
+        if guess && stack.stop != Some(Stop::End) {
+            // Behind the last frame; the first word is its own where it has taken none yet.
+            let from = stack.frames.last().map(|frame| frame.sp);
+            let guesses = from.map(|from| guess_callers(&code, memory, from, limits)).unwrap_or_default();
+            stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
+        }
         // A page that the walk could not read, told in full.
         if let Some(Stop::NotResident(at)) = stack.stop
             && let Err(why) = memory.read_value::<u8>(at)

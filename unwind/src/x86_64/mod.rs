@@ -11,4 +11,5 @@ pub(crate) mod rule;
 mod signal;
 pub(crate) mod step;
 
+pub(crate) use code::call_before;
 pub use registers::Registers;
