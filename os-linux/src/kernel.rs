@@ -117,6 +117,11 @@ groups! {
     module_memory: ModuleMemoryFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
+    task_fs: TaskFsFields;
+    fs_struct: FsStructFields;
+    pid: PidFields;
+    dentry_children: DentryChildrenFields;
+    mount_children: MountChildrenFields;
 }
 
 impl<'m> Linux<'m> {

@@ -220,3 +220,23 @@ fn code_made_of_noise_ends() {
         assert!(frames.windows(2).all(|pair| pair[0].sp < pair[1].sp || pair[1].interrupted_by_signal));
     }
 }
+
+#[test]
+fn guesses_are_words_behind_calls() {
+    let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);
+    let modules = ModuleMap::new(vec![Module { range, bias: 0, table: None, index: 0 }]);
+    // Behind a call, in code but behind none, no code, null.
+    let stack = vec![CODE + 0x804, CODE + 0x10, 0x1234, 0, CODE + 0x804];
+    let memory = Memory { code: code(&[START]), stack };
+    let guess = |from, limits: &Limits| {
+        let frames = vmc_unwind::guess_callers(&modules, &memory, VirtAddr::new(from), limits);
+        assert!(frames.iter().all(|frame| frame.found_by == FoundBy::Scan));
+        frames.iter().map(|frame| frame.sp.get() - STACK).collect::<Vec<_>>()
+    };
+    let limits = Limits::default();
+    assert_eq!(guess(STACK, &limits), [8, 40]);
+    assert_eq!(guess(STACK + 1, &limits), [40]);
+    assert_eq!(guess(u64::MAX - 3, &limits), [0u64; 0]);
+    assert_eq!(guess(STACK, &Limits { scan_words: 4, ..Limits::default() }), [8]);
+    assert_eq!(guess(STACK, &Limits { frames: 1, ..Limits::default() }), [8]);
+}

@@ -26,6 +26,12 @@ pub struct Limits {
     pub path_components: usize,
     /// Bytes of a path.
     pub path_bytes: usize,
+    /// Entries of one directory that a search for a name goes through.
+    pub directory_entries: usize,
+    /// Mounts below one mount: `fs.mount-max` is 100 000 by default.
+    pub mounts: usize,
+    /// Bytes of a JIT compiler's map of functions (`/tmp/perf-PID.map`).
+    pub perf_map_bytes: usize,
     /// Mounts that a path may cross.
     pub mount_depth: usize,
     /// Bytes of a command line: the kernel's `MAX_ARG_STRLEN` is 128 KiB a word, the sum 2 MiB by default.
@@ -84,6 +90,9 @@ impl Limits {
         modules: 1 << 14,
         path_components: 2048,
         path_bytes: 4096,
+        directory_entries: 1 << 20,
+        mounts: 1 << 17,
+        perf_map_bytes: 64 << 20,
         mount_depth: 256,
         command_line_bytes: 4 << 20,
         string_bytes: 4096,

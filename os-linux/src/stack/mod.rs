@@ -1,6 +1,7 @@
 //! Stacks of threads: where they begin, which images their code lies in, and the walk.
 
 mod modules;
+mod perf_map;
 mod registers;
 mod walk;
 

@@ -63,7 +63,7 @@ impl CodeOf<'_, '_, '_> {
     fn named(&self, frame: &vmc_unwind::Frame, scratch: &mut Scratch) -> Frame {
         let at = frame.address.address_for_lookup();
         let code = self.at(at);
-        let symbol = code.and_then(|code| self.symbol(code.image?, at, frame.address));
+        let symbol = code.and_then(|code| self.symbol(code.image, at, frame.address));
         let function_start = match &symbol {
             Some(symbol) => Some(symbol.start),
             None => code.and_then(|code| self.function_start(code.image?, at, scratch)),
@@ -93,9 +93,12 @@ impl CodeOf<'_, '_, '_> {
         Some(VirtAddr::new(function.start.wrapping_add(bias)))
     }
 
-    fn symbol(&self, (image, bias): (usize, u64), at: VirtAddr, ip: CodeAddress) -> Option<FrameSymbol> {
-        let image = self.stacks.images.get(image)?;
-        let symbol = image.symbols().at(at.get().wrapping_sub(bias))?;
+    fn symbol(&self, image: Option<(usize, u64)>, at: VirtAddr, ip: CodeAddress) -> Option<FrameSymbol> {
+        let (symbols, bias) = match image {
+            Some((image, bias)) => (self.stacks.images.get(image)?.symbols(), bias),
+            None => (self.process.generated(), 0),
+        };
+        let symbol = symbols.at(at.get().wrapping_sub(bias))?;
         let start = VirtAddr::new(symbol.address.wrapping_add(bias));
         Some(FrameSymbol {
             name: lossless(symbol.name),
