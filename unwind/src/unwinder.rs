@@ -12,7 +12,7 @@ use crate::code_address::CodeAddress;
 use crate::frame::Frame;
 use crate::module::{Found, Modules, NoTable};
 use crate::x86_64::Registers;
-use crate::x86_64::bare::{Bare, bare_step};
+use crate::x86_64::bare::{Bare, BareFrame, bare_step};
 use crate::x86_64::step::{NoCaller, Notes, RowStep, by_rule};
 
 /// Walks stacks of one process: its modules, its memory, and the bounds.
@@ -44,6 +44,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
             interrupted: false,
             left: self.limits.frames,
             switches: self.limits.stack_switches,
+            searches: self.limits.code_searches,
             module: None,
             unread: None,
             signals: Vec::new(),
@@ -73,6 +74,8 @@ pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
     left: usize,
     /// How many times the walk may still go to another stack.
     switches: usize,
+    /// How many times it may still search code for a function's start.
+    searches: u32,
     /// The module of the frame before: often the next one's too.
     module: Option<Found<'a>>,
     /// Where a saved register could not be read.
@@ -201,9 +204,15 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
     fn step_bare(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
         let unknown = Stop::NoUnwindInfo(self.address.address());
         let Some(module) = &self.module else { return Err(unknown) };
-        let how = (self.found_by == FoundBy::FramePointer, self.limits.code_steps);
         let (modules, memory) = (self.modules, self.memory);
-        let registers = match bare_step(modules, memory, &module.range, self.address, &self.registers, how) {
+        let frame = BareFrame {
+            range: &module.range,
+            address: self.address,
+            registers: &self.registers,
+            chained: self.found_by == FoundBy::FramePointer,
+        };
+        let stepped = bare_step(modules, memory, &frame, self.limits.code_steps, &mut self.searches);
+        let registers = match stepped {
             Bare::Outermost => return Err(Stop::End),
             Bare::Unknown => return Err(unknown),
             Bare::Signal(interrupted) => {

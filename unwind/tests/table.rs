@@ -192,7 +192,8 @@ fn debug_frame_serves_where_there_is_no_eh_frame() {
     for len in 0..whole.bytes.len() {
         let cut = Section::new(0, whole.bytes[..len].to_vec());
         let _ = table(&cut).row_for(0x1000, &mut scratch);
-        let hole = Section { missing: vec![len as u64..len as u64 + 1], ..whole.clone() };
+        let missing = std::iter::once(len as u64..len as u64 + 1).collect();
+        let hole = Section { missing, ..whole.clone() };
         let found = table(&hole).row_for(0x1000, &mut scratch);
         assert!(found.is_ok() || matches!(found, Err(RowError::NotResident { .. })), "{len}: {found:?}");
     }

@@ -74,6 +74,9 @@ pub struct Limits {
     pub expression_steps: u32,
     /// Instructions that one step may follow through code that no table describes.
     pub code_steps: u32,
+    /// How many times one walk may search code for a function's start: a search reads some hundred thousand instructions at
+    /// the worst, and only functions that never return need one.
+    pub code_searches: u32,
     /// Words of a stack that are looked at for guesses.
     pub scan_words: usize,
     /// Errors kept for one row; what comes after is only counted.
@@ -114,6 +117,7 @@ impl Limits {
         frames: 1024,
         expression_steps: 4096,
         code_steps: 2048,
+        code_searches: 64,
         scan_words: 4096,
         row_errors: 16,
     };

@@ -46,6 +46,10 @@ impl Lines<'_> {
     /// The functions at `address`, innermost first, each with where it stands.
     pub(super) fn at(&self, address: u64) -> Vec<Function> {
         let mut found = Vec::new();
+        // addr2line adds to it without a check.
+        if address > i64::MAX.cast_unsigned() {
+            return found;
+        }
         let Ok(mut frames) = self.0.find_frames(address).skip_all_loads() else { return found };
         while let Ok(Some(frame)) = frames.next() {
             let name = frame.function.and_then(|function| function.raw_name().ok().map(Cow::into_owned));

@@ -117,3 +117,56 @@ fn symbols(file: &ElfFile64<'_, object::LittleEndian>, limits: &Limits) -> Symbo
     }
     builder.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// The host's libc, under a name of no meaning, is found by its build-id and names what it exports.
+    #[test]
+    fn files_are_found_by_build_id_only() {
+        let libc = Path::new("/lib/x86_64-linux-gnu/libc.so.6");
+        let Ok(bytes) = std::fs::read(libc) else {
+            println!("skipped: there is no libc at the usual place");
+            return;
+        };
+        let file = ElfFile64::<object::LittleEndian>::parse(&*bytes).unwrap();
+        let id = BuildId(file.build_id().unwrap().unwrap().into());
+        let directory = std::env::temp_dir().join(format!("vmc-debug-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("deep/er")).unwrap();
+        std::fs::write(directory.join("deep/er/thing"), &bytes).unwrap();
+        std::fs::write(directory.join("deep/noise"), b"\x7fELF and no more").unwrap();
+        let mut files = DebugFiles::new(std::slice::from_ref(&directory));
+        assert_eq!(files.read(&id).as_deref(), Some(&*bytes));
+        assert_eq!(files.read(&BuildId([1, 2, 3, 4].into())), None);
+        assert_eq!(files.read(&BuildId([].into())), None);
+        let malloc = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("malloc")).unwrap();
+        // A file without `.symtab` names nothing; one with it does.
+        let places = [Place { id: id.clone(), offset: malloc.address() + 1 }, Place { id, offset: u64::MAX }];
+        let found = refine(&mut files, places.iter(), true, &Limits::default());
+        assert_eq!(found.len(), 2);
+        let symbol = found[&places[0]].symbol.as_ref();
+        assert!(symbol.is_none_or(|(name, start)| name.contains("malloc") && *start == malloc.address()));
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn files_that_make_no_sense_are_passed_over() {
+        let offsets = BTreeSet::from([0, 0x1000]);
+        assert!(in_file(b"", &offsets, true, &Limits::default()).is_none());
+        let Ok(bytes) = std::fs::read("/proc/self/exe") else { return };
+        // Cut off anywhere, damaged anywhere.
+        for step in 0..40 {
+            let at = bytes.len() / 40 * step;
+            let _ = in_file(&bytes[..at], &offsets, true, &Limits::default());
+        }
+        let mut damaged = bytes;
+        let len = damaged.len();
+        for step in 0..2000 {
+            damaged[(len / 2000 * step + step * 7) % len] ^= 0x11;
+        }
+        damaged[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        let _ = in_file(&damaged, &offsets, true, &Limits::default());
+    }
+}

@@ -27,15 +27,26 @@ pub(crate) enum Bare {
     Unknown,
 }
 
-/// Where the frame at `address`, in executable memory of `range`, was called from. `chained`: it was found by frame pointers.
+/// Such a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BareFrame<'f> {
+    /// The executable memory that it stands in.
+    pub(crate) range: &'f Range<VirtAddr>,
+    pub(crate) address: CodeAddress,
+    pub(crate) registers: &'f Registers,
+    /// Was it found by frame pointers?
+    pub(crate) chained: bool,
+}
+
+/// Where a frame was called from, found in at most `steps` instructions up to its return, or by one of `searches` around it.
 pub(crate) fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
     modules: &M,
     memory: &V,
-    range: &Range<VirtAddr>,
-    address: CodeAddress,
-    registers: &Registers,
-    (chained, steps): (bool, u32),
+    frame: &BareFrame<'_>,
+    steps: u32,
+    searches: &mut u32,
 ) -> Bare {
+    let BareFrame { range, address, registers, chained } = *frame;
     if returns_from_signal(memory, address.address()) {
         return Bare::Signal(interrupted(memory, registers.sp()));
     }
@@ -47,7 +58,10 @@ pub(crate) fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
         let how = if found.by_frame_pointer { FoundBy::FramePointer } else { FoundBy::Code };
         return Bare::Caller(found.registers, how);
     }
-    if let Some(window) = Window::around(memory, range.start, address.address()) {
+    if let Some(left) = searches.checked_sub(1)
+        && let Some(window) = Window::around(memory, range.start, address.address())
+    {
+        *searches = left;
         if let Some(caller) = by_frame_pointer(modules, memory, &window, registers) {
             return Bare::Caller(caller, FoundBy::FramePointer);
         }
