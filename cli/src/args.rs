@@ -32,7 +32,7 @@ pub(crate) struct Common {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// Debug files that refine what is found (not used yet)
+    /// Debug files that refine names: a build-id tree, or files anywhere below (repeatable)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) symbols: Vec<PathBuf>,
     /// Where unpacked images are kept [default: ~/.cache/vmc]
@@ -171,6 +171,12 @@ pub(crate) enum Command {
         /// The user part alone
         #[arg(long)]
         user: bool,
+        /// Inlined functions and source lines, out of the debug files that --symbols gives
+        #[arg(long)]
+        lines: bool,
+        /// Where a walk stopped short, guess on from what looks like return addresses (marked by ?)
+        #[arg(long)]
+        scan: bool,
         /// Names as they stand in the symbol tables
         #[arg(long)]
         no_demangle: bool,

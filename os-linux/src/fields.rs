@@ -322,3 +322,47 @@ fields! {
         offset_boot: u64 = "offs_boot";
     }
 }
+
+fields! {
+    /// `struct task_struct`, as far as it leads to files and numbers.
+    TaskFsFields of "task_struct" {
+        fs: u64 = "fs";
+        group_leader: u64 = "group_leader";
+        thread_pid: u64 = "thread_pid";
+    }
+}
+
+fields! {
+    /// `struct fs_struct` (`include/linux/fs_struct.h`).
+    FsStructFields of "fs_struct" {
+        root_mount: u64 = "root.mnt";
+        root_dentry: u64 = "root.dentry";
+    }
+}
+
+fields! {
+    /// `struct pid` (`include/linux/pid.h`); its numbers stand at its end, one a level.
+    PidFields of "pid" {
+        level: u32 = "level";
+    }
+}
+
+fields! {
+    /// `struct dentry`: how a directory holds its entries.
+    DentryChildrenFields of "dentry" {
+    } optional {
+        // A list until 6.7, a list with a single pointer as its head later.
+        list: ListHead = "d_subdirs";
+        list_link: ListHead = "d_child" | "d_u.d_child";
+        children: u64 = "d_children.first";
+        sibling: ListHead = "d_sib";
+    }
+}
+
+fields! {
+    /// `struct mount`: what is mounted below it.
+    MountChildrenFields of "mount" {
+        list: ListHead = "mnt_mounts";
+        link: ListHead = "mnt_child";
+    }
+}

@@ -127,6 +127,11 @@ groups! {
     inactive_frame: InactiveFrameFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
+    task_fs: TaskFsFields;
+    fs_struct: FsStructFields;
+    pid: PidFields;
+    dentry_children: DentryChildrenFields;
+    mount_children: MountChildrenFields;
 }
 
 impl<'m> Linux<'m> {

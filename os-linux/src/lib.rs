@@ -42,7 +42,7 @@
 //! let deep = linux.processes()?.filter_map(Result::ok).find(|task| task.name().is_ok_and(|name| name == "deep"));
 //! let deep = deep.expect("the sample runs it");
 //! let stacks = linux.stacks(&[deep]);
-//! let stack = stacks.user_stack(&deep, &mut vmc_unwind::Cache::new());
+//! let stack = stacks.user_stack(&deep, false, &mut vmc_unwind::Cache::new());
 //! let names: Vec<&str> = stack.frames.iter().filter_map(|frame| Some(frame.symbol.as_ref()?.name.as_str())).collect();
 //! assert!(names.contains(&"f40") && names.contains(&"main"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

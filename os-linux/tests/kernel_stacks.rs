@@ -86,9 +86,9 @@ fn both_parts_come_as_one_list() {
     let mut cache = Cache::new();
     let mut joined = 0;
     for task in &tasks {
-        let stack = stacks.stack(task, &mut cache);
+        let stack = stacks.stack(task, false, &mut cache);
         let kernel = stacks.kernel_stack(task);
-        let user = stacks.user_stack(task, &mut cache);
+        let user = stacks.user_stack(task, false, &mut cache);
         assert_eq!((stack.kernel_stop, stack.stop), (kernel.kernel_stop, user.stop));
         let parts: Vec<_> = kernel.frames.iter().chain(&user.frames).map(|frame| frame.ip).collect();
         assert_eq!(stack.frames.iter().map(|frame| frame.ip).collect::<Vec<_>>(), parts);

@@ -92,13 +92,15 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
-        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => {
+        Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
             let part = match (kernel, user) {
                 (true, _) => bt::Part::Kernel,
                 (_, true) => bt::Part::User,
                 _ => bt::Part::Both,
             };
-            bt::run(&context, bt::Options { pid: *pid, tid: *tid, part, demangle: !no_demangle })
+            let demangle = !no_demangle;
+            let options = bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
+            bt::run(&context, options)
         }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),

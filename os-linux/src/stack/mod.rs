@@ -2,6 +2,7 @@
 
 mod kernel;
 mod modules;
+mod perf_map;
 mod registers;
 mod walk;
 

@@ -38,7 +38,9 @@ impl<'k, 'm> Stacks<'k, 'm> {
         let mut walk = unwinder.walk(registers, address);
         for frame in walk.by_ref() {
             let (module, symbol) = code.named(frame.address);
+            let function_start = symbol.as_ref().map(|symbol| symbol.start);
             stack.frames.push(Frame {
+                function_start,
                 ip: frame.address.address(),
                 sp: frame.sp,
                 cfa: frame.cfa,
@@ -60,11 +62,11 @@ impl<'k, 'm> Stacks<'k, 'm> {
     }
 
     /// A thread's whole stack: the kernel's frames, then its program's. The thread has to be of a process that these were
-    /// [gathered](crate::Linux::stacks) for; `cache` is [`user_stack`](Self::user_stack)'s.
+    /// [gathered](crate::Linux::stacks) for; `guess` and `cache` are [`user_stack`](Self::user_stack)'s.
     #[must_use]
-    pub fn stack(&self, task: &Task<'_, '_>, cache: &mut Cache) -> Stack {
+    pub fn stack(&self, task: &Task<'_, '_>, guess: bool, cache: &mut Cache) -> Stack {
         let mut whole = self.kernel_stack(task);
-        let user = self.user_stack(task, cache);
+        let user = self.user_stack(task, guess, cache);
         whole.frames.extend(user.frames);
         whole.stop = user.stop;
         whole.errors.more = whole.errors.more.saturating_add(user.errors.more);
