@@ -152,7 +152,7 @@ pub(crate) enum Command {
     },
     /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
-        vmc bt mem.elf --tid 113 --format json\n\n\
+        vmc bt mem.elf --tid 113 --format json\n  \
         vmc bt mem.elf --kernel\n  vmc bt mem.elf --pid 0          the idle CPUs\n\n\
         A frame's ip is the return address in its caller; names are looked up one byte before it.\n\
         Frames of the kernel are marked [k], with the kernel's module where it is one's.")]
