@@ -32,7 +32,7 @@ pub(crate) struct Common {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// Debug files that refine what is found (not used yet)
+    /// Debug files that refine names: a build-id tree, or files anywhere below (repeatable)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) symbols: Vec<PathBuf>,
     /// Where unpacked images are kept [default: ~/.cache/vmc]
@@ -150,11 +150,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
-    /// Stacks of all threads, like gdb's bt (the user part)
+    /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
-        vmc bt mem.elf --tid 113 --format json\n\n\
+        vmc bt mem.elf --tid 113 --format json\n  \
+        vmc bt mem.elf --kernel\n  vmc bt mem.elf --pid 0          the idle CPUs\n\n\
         A frame's ip is the return address in its caller; names are looked up one byte before it.\n\
-        Kernel frames are not walked yet.")]
+        Frames of the kernel are marked [k], with the kernel's module where it is one's.")]
     Bt {
         #[command(flatten)]
         target: Target,
@@ -164,9 +165,18 @@ pub(crate) enum Command {
         /// Only this thread
         #[arg(long, value_name = "TID")]
         tid: Option<u32>,
+        /// The kernel part alone
+        #[arg(long, conflicts_with = "user")]
+        kernel: bool,
         /// The user part alone
         #[arg(long)]
         user: bool,
+        /// Inlined functions and source lines, out of the debug files that --symbols gives
+        #[arg(long)]
+        lines: bool,
+        /// Where a walk stopped short, guess on from what looks like return addresses (marked by ?)
+        #[arg(long)]
+        scan: bool,
         /// Names as they stand in the symbol tables
         #[arg(long)]
         no_demangle: bool,

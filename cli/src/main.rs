@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod debug;
 mod demangle;
 mod failure;
 mod notes;

@@ -13,9 +13,6 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Image, 
     if common.os == Some(Os::Windows) {
         return Err(Failure::Said("--os windows: Windows guests are not read yet".into()));
     }
-    if !common.symbols.is_empty() {
-        notes.warning(&"--symbols is not used yet: everything comes out of the guest");
-    }
     for live in ["kvm:", "gdb:", "qmp:"] {
         if name.starts_with(live) && !std::path::Path::new(name).exists() {
             return Err(Failure::Said(format!(

@@ -67,7 +67,7 @@ fn raw(folder: &Path, name: &str) -> PathBuf {
     raw
 }
 
-const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt-user"];
+const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt", "kstack"];
 const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
 
 /// What else is in a guest.

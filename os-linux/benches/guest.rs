@@ -62,7 +62,7 @@ fn stacks(c: &mut Criterion) {
         leaders.iter().flat_map(|task| task.threads().unwrap()).map(Result::unwrap).collect();
     let walk = |cache: &mut Cache| {
         let stacks = linux.stacks(&tasks);
-        tasks.iter().map(|task| stacks.user_stack(task, cache).frames.len()).sum::<usize>()
+        tasks.iter().map(|task| stacks.user_stack(task, false, cache).frames.len()).sum::<usize>()
     };
     let frames = walk(&mut Cache::new());
     let mut group = c.benchmark_group("stacks of the whole guest");
@@ -71,7 +71,7 @@ fn stacks(c: &mut Criterion) {
     let gathered = linux.stacks(&tasks);
     let mut cache = Cache::new();
     let mut again =
-        || tasks.iter().map(|task| gathered.user_stack(task, &mut cache).frames.len()).sum::<usize>();
+        || tasks.iter().map(|task| gathered.user_stack(task, false, &mut cache).frames.len()).sum::<usize>();
     again();
     group.bench_function("tables, symbols and rules at hand", |b| b.iter(&mut again));
     group.finish();

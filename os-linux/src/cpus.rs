@@ -88,6 +88,11 @@ impl Cpus {
         })
     }
 
+    /// The tasks that run on vCPUs.
+    pub(crate) fn running(&self) -> impl Iterator<Item = VirtAddr> {
+        self.running.iter().map(|(task, _)| *task)
+    }
+
     /// The vCPU that `task` runs on.
     pub(crate) fn vcpu_of(&self, task: VirtAddr) -> Option<usize> {
         self.running.iter().find(|(running, _)| *running == task).map(|(_, index)| *index)

@@ -69,6 +69,7 @@ fields! {
         state: u32 = "__state";
         on_cpu: u32 = "on_cpu";
         cpu: u32 = "thread_info.cpu" | "cpu";
+        thread_sp: u64 = "thread.sp";
     }
 }
 
@@ -247,8 +248,14 @@ fields! {
         // Before 6.4: one area that stays and one that goes after initialisation.
         core_base: u64 = "core_layout.base";
         core_size: u32 = "core_layout.size";
+        init_base: u64 = "init_layout.base";
         init_size: u32 = "init_layout.size";
         build_id: [u8; 20] = "build_id";
+        // Only with CONFIG_KALLSYMS, and with CONFIG_UNWINDER_ORC.
+        kallsyms: u64 = "kallsyms";
+        orc: u64 = "arch.orc_unwind";
+        orc_places: u64 = "arch.orc_unwind_ip";
+        orc_count: u32 = "arch.num_orcs";
     }
 }
 
@@ -257,6 +264,31 @@ fields! {
     ModuleMemoryFields of "module_memory" {
         base: u64 = "base";
         size: u32 = "size";
+    }
+}
+
+fields! {
+    /// `struct mod_kallsyms` (`include/linux/module.h`): a module's symbols.
+    ModuleSymbolsFields of "mod_kallsyms" {
+        symbols: u64 = "symtab";
+        count: u32 = "num_symtab";
+        strings: u64 = "strtab";
+    } optional {
+        kinds: u64 = "typetab";
+    }
+}
+
+fields! {
+    /// `struct inactive_task_frame` of x86_64 (`arch/x86/include/asm/switch_to.h`): what a task leaves on its stack when
+    /// another one is switched in.
+    InactiveFrameFields of "inactive_task_frame" {
+        r15: u64 = "r15";
+        r14: u64 = "r14";
+        r13: u64 = "r13";
+        r12: u64 = "r12";
+        rbx: u64 = "bx";
+        rbp: u64 = "bp";
+        return_address: u64 = "ret_addr";
     }
 }
 
@@ -295,5 +327,49 @@ fields! {
     TimekeeperFields of "timekeeper" {
         offset_real: u64 = "offs_real";
         offset_boot: u64 = "offs_boot";
+    }
+}
+
+fields! {
+    /// `struct task_struct`, as far as it leads to files and numbers.
+    TaskFsFields of "task_struct" {
+        fs: u64 = "fs";
+        group_leader: u64 = "group_leader";
+        thread_pid: u64 = "thread_pid";
+    }
+}
+
+fields! {
+    /// `struct fs_struct` (`include/linux/fs_struct.h`).
+    FsStructFields of "fs_struct" {
+        root_mount: u64 = "root.mnt";
+        root_dentry: u64 = "root.dentry";
+    }
+}
+
+fields! {
+    /// `struct pid` (`include/linux/pid.h`); its numbers stand at its end, one a level.
+    PidFields of "pid" {
+        level: u32 = "level";
+    }
+}
+
+fields! {
+    /// `struct dentry`: how a directory holds its entries.
+    DentryChildrenFields of "dentry" {
+    } optional {
+        // A list until 6.7, a list with a single pointer as its head later.
+        list: ListHead = "d_subdirs";
+        list_link: ListHead = "d_child" | "d_u.d_child";
+        children: u64 = "d_children.first";
+        sibling: ListHead = "d_sib";
+    }
+}
+
+fields! {
+    /// `struct mount`: what is mounted below it.
+    MountChildrenFields of "mount" {
+        list: ListHead = "mnt_mounts";
+        link: ListHead = "mnt_child";
     }
 }

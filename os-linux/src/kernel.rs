@@ -80,6 +80,14 @@ known! {
     tcp_hashinfo = "tcp_hashinfo";
     udp_table = "udp_table";
     unix_socket_table = "unix_socket_table";
+    end = "_end";
+    start_orc_places = "__start_orc_unwind_ip";
+    stop_orc_places = "__stop_orc_unwind_ip";
+    start_orc = "__start_orc_unwind";
+    stop_orc = "__stop_orc_unwind";
+    orc_header = "orc_header";
+    ret_from_fork = "ret_from_fork";
+    ret_from_fork_asm = "ret_from_fork_asm";
 }
 
 macro_rules! groups {
@@ -121,7 +129,6 @@ groups! {
     namespaces: NamespaceFields;
     any_namespace: AnyNamespaceFields;
     namespace_operations: NamespaceOperationsFields;
-    fs: FsFields;
     rb_node: RbNodeFields;
     vfsmount: VfsMountFields;
     inode: InodeFields;
@@ -152,8 +159,15 @@ groups! {
     log_fields: LogFields;
     log_descriptor: LogDescriptorFields;
     log_info: LogInfoFields;
+    module_symbols: ModuleSymbolsFields;
+    inactive_frame: InactiveFrameFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
+    task_fs: TaskFsFields;
+    fs_struct: FsStructFields;
+    pid: PidFields;
+    dentry_children: DentryChildrenFields;
+    mount_children: MountChildrenFields;
 }
 
 impl<'m> Linux<'m> {

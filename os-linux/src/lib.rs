@@ -7,7 +7,8 @@
 //!   states, command lines and the paths of their programs;
 //! * a process' [`memory`](Task::memory): its bytes, also those that its page tables lack and the page cache has, its
 //!   [mappings](AddressSpaceOf::mapping_rows) and its [images](AddressSpaceOf::module_rows);
-//! * [`stacks`](Linux::stacks): the user part of every thread's stack, running or not, with names;
+//! * [`stacks`](Linux::stacks): every thread's stack, running or not, with names: its [whole](Stacks::stack), the
+//!   [kernel part](Stacks::kernel_stack) or the [user part](Stacks::user_stack);
 //! * a process' [open files](Task::open_files), its [mounts](Task::mounts) and its
 //!   [environment](AddressSpaceOf::environment); the kernel's [`log`](Linux::log);
 //! * [`sockets`](Linux::sockets) with their owners and [`interfaces`](Linux::interfaces) of all network namespaces;
@@ -19,12 +20,12 @@
 //! no configuration; no allocator tricks, no file, no process (`no_std`).
 //!
 //! # What it is not for
-//! It opens no file and attaches to no machine: backends (`vmc-dump`) do. Kernel stacks are not walked yet; aarch64,
-//! kernels without BTF and 32-bit programs are not read yet.
+//! It opens no file and attaches to no machine: backends (`vmc-dump`) do. aarch64, kernels without BTF and 32-bit programs
+//! are not read yet.
 //!
 //! # Why it is fast
-//! The kernel is found through the page tables of a vCPU, not by searching memory; kallsyms and BTF are read where they
-//! lie; members are looked up once; nothing is unpacked that no answer needs.
+//! The kernel is found through the page tables of a vCPU, not by searching memory; kallsyms, BTF and the kernel's unwind
+//! tables are read where they lie; members are looked up once; nothing is unpacked that no answer needs.
 //!
 //! # Hostile input
 //! Everything that is read was written by the guest. Walks are bounded ([`vmc::Limits`]) and find circles, lengths are
@@ -44,7 +45,7 @@
 //! let deep = linux.processes()?.filter_map(Result::ok).find(|task| task.name().is_ok_and(|name| name == "deep"));
 //! let deep = deep.expect("the sample runs it");
 //! let stacks = linux.stacks(&[deep]);
-//! let stack = stacks.user_stack(&deep, &mut vmc_unwind::Cache::new());
+//! let stack = stacks.user_stack(&deep, false, &mut vmc_unwind::Cache::new());
 //! let names: Vec<&str> = stack.frames.iter().filter_map(|frame| Some(frame.symbol.as_ref()?.name.as_str())).collect();
 //! assert!(names.contains(&"f40") && names.contains(&"main"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use vmc::layout::Types;
+use vmc::layout::{Field, Types};
 use vmc::text::lossless;
 use vmc::view::{BuildId, Module, RowErrors};
 use vmc::{ReadExt, VirtAddr};
@@ -22,17 +22,14 @@ impl Linux<'_> {
     /// # Errors
     /// [`LinuxError`] where the list is not to be found.
     pub fn modules(&self) -> Result<impl Iterator<Item = Result<Module, LinuxError>>, LinuxError> {
-        let head = self.need("modules", self.known.modules)?;
-        let offset = self.module()?.list.address(VirtAddr::new(0)).get();
-        let walk = ListWalk::new(self, "the list of modules", head, offset, self.limits().modules);
-        Ok(walk.filter_map(|at| match at {
+        Ok(self.module_objects()?.filter_map(|at| match at {
             Ok(at) => self.module_row(at).map(Ok),
             Err(why) => Some(Err(why)),
         }))
     }
 
     /// A module as a row; nothing for one that is only being set up.
-    fn module_row(&self, at: VirtAddr) -> Option<Module> {
+    pub(crate) fn module_row(&self, at: VirtAddr) -> Option<Module> {
         let limits = self.limits();
         let mut errors = RowErrors::default();
         let state =
@@ -72,6 +69,33 @@ impl Linux<'_> {
             .read_cstr(at.wrapping_add(member.offset), limit)
             .map_err(LinuxError::read("a module's name"))?;
         Ok(lossless(&text))
+    }
+
+    /// The `struct module`s of the kernel. An error is the last thing that comes.
+    pub(crate) fn module_objects(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<VirtAddr, LinuxError>>, LinuxError> {
+        let head = self.need("modules", self.known.modules)?;
+        let offset = self.module()?.list.address(VirtAddr::new(0)).get();
+        Ok(ListWalk::new(self, "the list of modules", head, offset, self.limits().modules))
+    }
+
+    /// The areas of a module's memory: address and size.
+    pub(crate) fn module_areas(&self, at: VirtAddr) -> Result<Vec<(VirtAddr, u64)>, LinuxError> {
+        let read = LinuxError::read("a module's memory");
+        let fields = self.module()?;
+        if let (Some(base), Some(size)) = (fields.core_base, fields.core_size) {
+            let area = |base: Field<u64>, size: Field<u32>| {
+                let base = base.pointer(self.space(), at).map_err(&read)?;
+                Ok::<_, LinuxError>((base, u64::from(size.read(self.space(), at).map_err(&read)?)))
+            };
+            let core = area(base, size)?;
+            return match (fields.init_base, fields.init_size) {
+                (Some(base), Some(size)) => Ok(Vec::from([core, area(base, size)?])),
+                _ => Ok(Vec::from([core])),
+            };
+        }
+        self.module_parts(at)
     }
 
     /// Where its text begins, and the size of all its parts.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use common::image;
 use common::patched::{Patched, member, named, open, patched};
+use vmc::view::Stop;
 use vmc::{VirtAddr, VirtualMemory};
 use vmc_linux::{Linux, LinuxError};
 
@@ -87,6 +88,34 @@ fn program(linux: &Linux<'_>, name: &str) -> VirtAddr {
     let file = space.read_u64(member(linux, "mm_struct", "exe_file", mm_of(linux, name))).unwrap();
     let dentry = space.read_u64(member(linux, "file", "f_path.dentry", VirtAddr::new(file))).unwrap();
     VirtAddr::new(dentry)
+}
+
+#[test]
+fn a_kernel_stack_that_lies_anywhere_ends() {
+    for wild in [0, 0xdead_beef, u64::MAX, u64::MAX - 48, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000] {
+        let guest = patched(|linux| {
+            (member(linux, "task_struct", "thread.sp", named(linux, "deep").address()), wild)
+        });
+        let linux = open(&guest);
+        let stacks = linux.stacks(&[]);
+        let stack = stacks.kernel_stack(&named(&linux, "deep"));
+        assert!(stack.frames.is_empty() && stack.kernel_stop.is_some() && !stack.errors.is_empty());
+        assert_eq!(stacks.kernel_stack(&named(&linux, "kthreadd")).kernel_stop, Some(Stop::End));
+    }
+}
+
+#[test]
+fn a_kernel_stack_that_returns_into_other_code_ends() {
+    let guest = patched(|linux| {
+        let deep = named(linux, "deep").address();
+        let sp = linux.space().read_u64(member(linux, "task_struct", "thread.sp", deep)).unwrap();
+        let frame = member(linux, "inactive_task_frame", "ret_addr", VirtAddr::new(sp));
+        (frame, linux.vmcoreinfo().symbol("_stext").unwrap().get() + 0x1000)
+    });
+    let linux = open(&guest);
+    let stack = linux.stacks(&[]).kernel_stack(&named(&linux, "deep"));
+    assert!(!stack.frames.is_empty() && stack.frames.len() <= linux.limits().frames);
+    assert!(stack.kernel_stop.is_some());
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn stacks_hold_the_return_addresses_that_the_programs_reported() {
     for report in truth["workloads"].as_array().unwrap() {
         let tid = number(&report["tid"]) as u32;
         let task = all.iter().find(|task| task.tid() == Ok(tid)).unwrap();
-        let stack = stacks.user_stack(task, &mut cache);
+        let stack = stacks.user_stack(task, false, &mut cache);
         let ips: Vec<u64> = stack.frames.iter().map(|frame| frame.ip.get()).collect();
         // The program's own unwinder, run just before it blocked: from its third frame on the stack is unchanged.
         let tail: Vec<u64> = report["bt"]
@@ -173,7 +173,7 @@ fn a_guest_without_registers_lacks_only_what_is_on_a_cpu() {
     let mut cache = vmc_unwind::Cache::new();
     let (mut running, mut whole) = (0, 0);
     for task in &all {
-        let stack = stacks.user_stack(task, &mut cache);
+        let stack = stacks.user_stack(task, false, &mut cache);
         if task.on_cpu() && !task.is_kernel_thread().unwrap() {
             assert!(stack.frames.is_empty() && !stack.errors.is_empty());
             running += 1;

@@ -68,6 +68,7 @@ fn scene() -> Option<Scene> {
         eh_frame_hdr: section(".eh_frame_hdr"),
         eh_frame: section(".eh_frame"),
         text: Some(text.address()),
+        ..Sections::default()
     };
     let table = UnwindTable::new(sections.clone());
     let mut scratch = Scratch::new();

@@ -41,8 +41,11 @@ fn module(line: &str, index: usize) -> Result<Module, Box<dyn Error>> {
         let found = file.section_by_name(name);
         found.and_then(|s| Some(Section::new(s.address(), s.data().ok()?.to_vec()))).unwrap_or_default()
     };
-    let sections =
-        Sections { eh_frame_hdr: section(".eh_frame_hdr"), eh_frame: section(".eh_frame"), text: None };
+    let sections = Sections {
+        eh_frame_hdr: section(".eh_frame_hdr"),
+        eh_frame: section(".eh_frame"),
+        ..Sections::default()
+    };
     // Where the mapped part of the file is linked tells how far the image was moved.
     let holds = |range: (u64, u64)| range.0 & !0xfff <= offset && offset < range.0 + range.1;
     let segment = file.segments().filter(|segment| holds(segment.file_range())).last().ok_or("no segment")?;

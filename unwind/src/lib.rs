@@ -3,6 +3,8 @@
 //! # What it gives
 //! * [`UnwindTable`]: the call frame information of one ELF image, with a [`Row`] of plain rules for any address;
 //! * [`Unwinder`]: a [`Walk`] over the frames of a stack, each saying how it was found, and at its end why it ended;
+//! * [`orc`]: the same for the Linux kernel, by the tables that it carries for its own code;
+//! * ways on through code that has no tables: what the code does up to its return, frame pointers, signal returns;
 //! * all callee-saved registers in every frame, not only the ones that the next frame happens to need;
 //! * [`Cache`]: rules by address, shared by all processes that map the same file;
 //! * [`CodeAddress`]: the "look up one byte before a return address" rule, in one place.
@@ -13,9 +15,9 @@
 //! that touches one is [`RowError::NotResident`], never garbage. No file, process or OS is known here (`no_std`).
 //!
 //! # What it is not for
-//! It names no functions, and it guesses nothing: where no rule says how to go on, the walk stops and says so. It does not
-//! run personality routines or landing pads. Today it reads `.eh_frame` of x86_64; other formats and architectures have
-//! their place beside it.
+//! It names no functions, and a walk guesses nothing: where no rule and no code says how to go on, it stops and says so
+//! (guesses are to be had apart, by [`guess_callers`]). It does not run personality routines or landing pads. Today it reads
+//! `.eh_frame`, `.debug_frame`, ORC and the code of x86_64; other formats and architectures have their place beside it.
 //!
 //! # Why it is fast
 //! FDEs are found by binary search in `.eh_frame_hdr` as it lies there; nothing is parsed ahead. What compilers write is
@@ -84,6 +86,8 @@ pub mod code_address;
 pub mod expression;
 pub mod frame;
 pub mod module;
+pub mod orc;
+pub mod scan;
 #[cfg(test)]
 mod test_memory;
 pub mod unwinder;
@@ -95,4 +99,5 @@ pub use code_address::CodeAddress;
 pub use frame::Frame;
 pub use gimli;
 pub use module::{Found, Module, ModuleMap, Modules, NoTable};
+pub use scan::guess_callers;
 pub use unwinder::{Unwinder, Walk};

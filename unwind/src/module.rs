@@ -13,6 +13,9 @@ use crate::cfi::UnwindTable;
 /// A caller that makes tables only when they are asked for implements it; [`ModuleMap`] is for those who have them.
 pub trait Modules {
     /// The module that `address` lies in, if there is one.
+    ///
+    /// Executable memory of no module (generated code) is answered with [`NoTable::None`]: there the walk reads the code
+    /// itself. Nothing means that no code is there.
     fn find(&self, address: VirtAddr) -> Option<Found<'_>>;
 }
 

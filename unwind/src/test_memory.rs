@@ -4,6 +4,31 @@ use alloc::vec::Vec;
 
 use vmc::{Fault, ReadError, VirtAddr, VirtualMemory};
 
+/// Bytes from an address on; nothing elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes {
+    base: u64,
+    bytes: Vec<u8>,
+}
+
+impl Bytes {
+    pub(crate) fn new(base: u64, bytes: &[u8]) -> Self {
+        Self { base, bytes: bytes.to_vec() }
+    }
+}
+
+impl VirtualMemory for Bytes {
+    fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        for (done, (offset, byte)) in (0u64..).zip(buf).enumerate() {
+            let at = addr.get().wrapping_add(offset);
+            let found = self.bytes.get(at.wrapping_sub(self.base) as usize);
+            let missing = ReadError { done, ..ReadError::new(VirtAddr::new(at), Fault::NotMapped) };
+            *byte = *found.ok_or(missing)?;
+        }
+        Ok(())
+    }
+}
+
 /// Words from an address on; nothing elsewhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Words {

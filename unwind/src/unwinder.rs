@@ -12,6 +12,7 @@ use crate::code_address::CodeAddress;
 use crate::frame::Frame;
 use crate::module::{Found, Modules, NoTable};
 use crate::x86_64::Registers;
+use crate::x86_64::bare::{Bare, BareFrame, bare_step};
 use crate::x86_64::step::{NoCaller, Notes, RowStep, by_rule};
 
 /// Walks stacks of one process: its modules, its memory, and the bounds.
@@ -42,6 +43,8 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
             found_by: FoundBy::Registers,
             interrupted: false,
             left: self.limits.frames,
+            switches: self.limits.stack_switches,
+            searches: self.limits.code_searches,
             module: None,
             unread: None,
             signals: Vec::new(),
@@ -69,6 +72,10 @@ pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
     interrupted: bool,
     /// How many frames may still come.
     left: usize,
+    /// How many times the walk may still go to another stack.
+    switches: usize,
+    /// How many times it may still search code for a function's start.
+    searches: u32,
     /// The module of the frame before: often the next one's too.
     module: Option<Found<'a>>,
     /// Where a saved register could not be read.
@@ -99,7 +106,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         let bias = module.bias;
         let table = match module.table {
             Ok(table) => table,
-            Err(NoTable::None) => return Err(Stop::NoUnwindInfo(self.address.address())),
+            Err(NoTable::None) => return self.step_bare(cfa),
             Err(NoTable::NotResident(missing)) => return Err(Stop::NotResident(missing)),
         };
         let link = at.get().wrapping_sub(bias);
@@ -112,6 +119,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
                     return Err(Stop::Limit);
                 }
                 let described = table.describe(link, &mut self.cache.scratch);
+                if matches!(described, Err(RowError::NoFde { .. })) {
+                    return self.step_bare(cfa);
+                }
                 match described.map_err(|error| self.row_error(error, bias))? {
                     Described::Rule(rule) => {
                         if let Some(key) = key {
@@ -134,6 +144,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         if let Err(why) = stepped {
             return Err(self.no_caller(why));
         }
+        if notes.switched {
+            self.note_switch()?;
+        }
         self.found_by = FoundBy::Cfi;
         self.interrupted = false;
         self.arrive()
@@ -146,21 +159,16 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         cfa: &mut Option<VirtAddr>,
     ) -> Result<(), Stop> {
         if row.signal_frame {
-            // Every step but this one goes up the stack, so a walk in circles comes by here.
-            let here = (self.address.address(), self.registers.sp());
-            if self.signals.contains(&here) {
-                return Err(Stop::BadFrame(here.0));
-            }
-            if self.signals.len() >= self.limits.signal_frames {
-                return Err(Stop::Limit);
-            }
-            self.signals.push(here);
+            self.note_signal()?;
         }
         let mut notes = Notes::default();
         let stepped = step.by_row(row, &mut self.registers, &mut notes);
         *cfa = notes.cfa;
         self.unread = self.unread.or(notes.unread);
         stepped.map_err(|why| self.no_caller(why))?;
+        if notes.switched {
+            self.note_switch()?;
+        }
         self.interrupted = row.signal_frame;
         if row.signal_frame {
             self.found_by = FoundBy::SignalFrame;
@@ -168,6 +176,66 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
             return Ok(());
         }
         self.found_by = FoundBy::Cfi;
+        self.arrive()
+    }
+
+    /// The walk goes on further down, on another stack.
+    #[cold]
+    fn note_switch(&mut self) -> Result<(), Stop> {
+        self.switches = self.switches.checked_sub(1).ok_or(Stop::Limit)?;
+        Ok(())
+    }
+
+    /// Every step but those over signal frames and to other stacks goes up, so a walk in circles comes by here.
+    fn note_signal(&mut self) -> Result<(), Stop> {
+        let here = (self.address.address(), self.registers.sp());
+        if self.signals.contains(&here) {
+            return Err(Stop::BadFrame(here.0));
+        }
+        if self.signals.len() >= self.limits.signal_frames {
+            return Err(Stop::Limit);
+        }
+        self.signals.push(here);
+        Ok(())
+    }
+
+    /// A step where no table describes the code.
+    #[cold]
+    fn step_bare(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
+        let unknown = Stop::NoUnwindInfo(self.address.address());
+        let Some(module) = &self.module else { return Err(unknown) };
+        let (modules, memory) = (self.modules, self.memory);
+        let frame = BareFrame {
+            range: &module.range,
+            address: self.address,
+            registers: &self.registers,
+            chained: self.found_by == FoundBy::FramePointer,
+        };
+        let stepped = bare_step(modules, memory, &frame, self.limits.code_steps, &mut self.searches);
+        let registers = match stepped {
+            Bare::Outermost => return Err(Stop::End),
+            Bare::Unknown => return Err(unknown),
+            Bare::Signal(interrupted) => {
+                self.note_signal()?;
+                self.found_by = FoundBy::SignalFrame;
+                let registers = interrupted.map_err(Stop::NotResident)?;
+                self.interrupted = true;
+                self.address = CodeAddress::InstructionPointer(registers.ip());
+                *cfa = Some(registers.sp());
+                self.registers = registers;
+                return Ok(());
+            }
+            Bare::Caller(registers, _) if registers.sp() <= self.registers.sp() => {
+                return Err(Stop::BadFrame(self.address.address()));
+            }
+            Bare::Caller(registers, how) => {
+                self.found_by = how;
+                registers
+            }
+        };
+        self.interrupted = false;
+        *cfa = Some(registers.sp());
+        self.registers = registers;
         self.arrive()
     }
 

@@ -163,7 +163,7 @@ fn noise() {
         let sections = Sections {
             eh_frame_hdr: Section::new(0, header),
             eh_frame: Section::new(u64::MAX - 64, bytes),
-            text: None,
+            ..Sections::default()
         };
         exercise(sections, &functions, &mut random, &mut scratch);
     }

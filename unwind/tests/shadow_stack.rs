@@ -62,8 +62,11 @@ fn image(bytes: &[u8]) -> Option<Image> {
         let section = file.section_by_name(name);
         section.map(|s| Section::new(s.address(), s.data().unwrap().to_vec())).unwrap_or_default()
     };
-    let sections =
-        Sections { eh_frame_hdr: section(".eh_frame_hdr"), eh_frame: section(".eh_frame"), text: None };
+    let sections = Sections {
+        eh_frame_hdr: section(".eh_frame_hdr"),
+        eh_frame: section(".eh_frame"),
+        ..Sections::default()
+    };
     let segments = file.segments().map(|s| (s.file_range().0, s.file_range().1, s.address())).collect();
     Some(Image { table: Arc::new(UnwindTable::new(sections)), segments })
 }

@@ -165,3 +165,36 @@ fn an_entry_beyond_the_bound_is_malformed() {
     let row = cfi.table().row_for(0x1000, &mut Scratch::new());
     assert!(matches!(row, Err(RowError::Malformed { address: 0x1000, .. })), "{row:?}");
 }
+
+#[test]
+fn debug_frame_serves_where_there_is_no_eh_frame() {
+    // CIE of version 4: CFA = rsp + 8, return address at CFA - 8; its id is all ones.
+    let mut bytes = vec![20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 4, 0, 8, 0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1];
+    bytes.resize(24, 0);
+    for (start, offset) in [(0x2000u64, 32), (0x1000, 16)] {
+        bytes.extend([28, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(start.to_le_bytes());
+        bytes.extend(0x100u64.to_le_bytes());
+        bytes.extend([0x0e, offset, 0, 0, 0, 0, 0, 0]);
+    }
+    let whole = Section::new(0, bytes);
+    let table = |debug_frame: &Section| {
+        UnwindTable::new(Sections { debug_frame: debug_frame.clone(), ..Sections::default() })
+    };
+    let mut scratch = Scratch::new();
+    for (address, offset) in [(0x1000, 16), (0x10ff, 16), (0x2080, 32)] {
+        let row = table(&whole).row_for(address, &mut scratch).unwrap();
+        assert_eq!(row.cfa, CfaRule::RegisterAndOffset { register: X86_64::RSP, offset });
+        assert_eq!(row.return_address, RegisterRule::Offset(-8));
+    }
+    assert!(table(&whole).row_for(0x1100, &mut scratch).is_err());
+    // Cut off anywhere, or with holes: an error at the worst.
+    for len in 0..whole.bytes.len() {
+        let cut = Section::new(0, whole.bytes[..len].to_vec());
+        let _ = table(&cut).row_for(0x1000, &mut scratch);
+        let missing = std::iter::once(len as u64..len as u64 + 1).collect();
+        let hole = Section { missing, ..whole.clone() };
+        let found = table(&hole).row_for(0x1000, &mut scratch);
+        assert!(found.is_ok() || matches!(found, Err(RowError::NotResident { .. })), "{len}: {found:?}");
+    }
+}

@@ -33,6 +33,8 @@ fn cfi() -> Cfi {
     cfi.fde(cie, 0x6000, 0x100, &[0x0c, 6, 16, 0x86, 2]);
     cfi.fde(cie, 0x7000, 0x100, &[0x08, 16]);
     cfi.fde(cie, 0x8000, 0x100, &[DEF_CFA_OFFSET, 0]);
+    // A coroutine's first function: the CFA lies at rsp, and the return address 8 below that.
+    cfi.fde(cie, 0x9000, 0x100, &[0x0f, 3, 0x77, 0, 0x06]);
     cfi
 }
 
@@ -266,4 +268,30 @@ fn what_threads_share_is_sync() {
     is_sync::<vmc_unwind::UnwindTable>();
     is_sync::<ModuleMap>();
     is_sync::<Cache>();
+}
+
+#[test]
+fn a_walk_goes_on_on_another_stack_where_cfi_says_so() {
+    // The stack pointer is on the coroutine's stack, at words 8 and on; its caller's is below.
+    let modules = cfi().module(BIAS);
+    let run = |words: &[u64], limits: &Limits| {
+        let registers = Registers::new(VirtAddr::new(BIAS + 0x9004), VirtAddr::new(STACK + 64));
+        let memory = Words(STACK, words.to_vec());
+        let mut cache = Cache::new();
+        let mut walk = Unwinder::new(&modules, &memory, limits).walk(registers, &mut cache);
+        let frames: Vec<Frame> = walk.by_ref().collect();
+        (frames.len(), walk.stop())
+    };
+    let limits = Limits::default();
+    let mut words = vec![0; 16];
+    (words[0], words[8]) = (BIAS + 0x2004, STACK + 8);
+    assert_eq!(run(&words, &limits), (2, Stop::End));
+    // Onto itself.
+    words[8] = STACK + 64;
+    words[7] = BIAS + 0x9004;
+    assert_eq!(run(&words, &limits), (1, Stop::BadFrame(VirtAddr::new(BIAS + 0x9004))));
+    // In a circle: 64 -> 8 -> 64.
+    (words[0], words[8], words[1]) = (BIAS + 0x9004, STACK + 8, STACK + 64);
+    let (frames, stop) = run(&words, &limits);
+    assert_eq!((frames, stop), (limits.stack_switches * 2 + 1, Stop::Limit));
 }

@@ -26,6 +26,12 @@ pub struct Limits {
     pub path_components: usize,
     /// Bytes of a path.
     pub path_bytes: usize,
+    /// Entries of one directory that a search for a name goes through.
+    pub directory_entries: usize,
+    /// Mounts of one namespace, or below one mount: `fs.mount-max` is 100 000 by default.
+    pub mounts: usize,
+    /// Bytes of a JIT compiler's map of functions (`/tmp/perf-PID.map`).
+    pub perf_map_bytes: usize,
     /// Mounts that a path may cross.
     pub mount_depth: usize,
     /// Bytes of a command line: the kernel's `MAX_ARG_STRLEN` is 128 KiB a word, the sum 2 MiB by default.
@@ -34,8 +40,6 @@ pub struct Limits {
     pub string_bytes: usize,
     /// Descriptors of one process: `fs.nr_open` is 2^20 by default, databases raise it some.
     pub open_files: usize,
-    /// Mounts of one namespace: `fs.mount-max` is 100 000 by default.
-    pub mounts: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
     pub log_records: usize,
     /// Namespaces of a kind: `user.max_net_namespaces` goes with the memory, hosts of containers have thousands.
@@ -54,6 +58,8 @@ pub struct Limits {
     pub symbols: usize,
     /// Bytes of one symbol table's strings.
     pub symbol_bytes: usize,
+    /// Bytes of one packed symbol table (`.gnu_debugdata`), unpacked, and of the memory that unpacking takes.
+    pub debug_data_bytes: usize,
     /// Characters of a demangled name.
     pub demangled_bytes: usize,
     /// Bytes of BTF: 4 to 8 MiB in distribution kernels.
@@ -70,6 +76,9 @@ pub struct Limits {
     pub unwind_walk_bytes: usize,
     /// Signal frames of one stack: handlers nest by the number of signals, which is 64.
     pub signal_frames: usize,
+    /// Other stacks that one walk may go on to: coroutines that were resumed by one another; in the kernel the stacks of
+    /// soft IRQ, IRQ, NMI, debug, machine check and double fault.
+    pub stack_switches: usize,
     /// Headers (program, section) of one ELF file.
     pub elf_headers: usize,
     /// Bytes of notes of one ELF file.
@@ -78,6 +87,13 @@ pub struct Limits {
     pub frames: usize,
     /// Steps of one DWARF expression.
     pub expression_steps: u32,
+    /// Instructions that one step may follow through code that no table describes.
+    pub code_steps: u32,
+    /// How many times one walk may search code for a function's start: a search reads some hundred thousand instructions at
+    /// the worst, and only functions that never return need one.
+    pub code_searches: u32,
+    /// Words of a stack that are looked at for guesses.
+    pub scan_words: usize,
     /// Errors kept for one row; what comes after is only counted.
     pub row_errors: usize,
 }
@@ -92,11 +108,13 @@ impl Limits {
         modules: 1 << 14,
         path_components: 2048,
         path_bytes: 4096,
+        directory_entries: 1 << 20,
+        mounts: 1 << 17,
+        perf_map_bytes: 64 << 20,
         mount_depth: 256,
         command_line_bytes: 4 << 20,
         string_bytes: 4096,
         open_files: 1 << 21,
-        mounts: 1 << 18,
         log_records: 1 << 22,
         namespaces: 1 << 20,
         sockets: 1 << 24,
@@ -106,6 +124,7 @@ impl Limits {
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,
+        debug_data_bytes: 128 << 20,
         demangled_bytes: 2048,
         btf_bytes: 64 << 20,
         btf_types: 1 << 21,
@@ -114,10 +133,14 @@ impl Limits {
         unwind_entry_bytes: 256 << 10,
         unwind_walk_bytes: 4 << 20,
         signal_frames: 64,
+        stack_switches: 64,
         elf_headers: 1024,
         note_bytes: 64 << 10,
         frames: 1024,
         expression_steps: 4096,
+        code_steps: 2048,
+        code_searches: 64,
+        scan_words: 4096,
         row_errors: 16,
     };
 }

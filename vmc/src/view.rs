@@ -225,6 +225,8 @@ pub enum FoundBy {
     Orc,
     /// By a chain of frame pointers.
     FramePointer,
+    /// By following the code, which nothing describes, to its return.
+    Code,
     /// Out of the link register.
     LinkRegister,
     /// By the registers that the kernel stored when it delivered a signal.
@@ -242,6 +244,7 @@ impl FoundBy {
             Self::Cfi => "cfi",
             Self::Orc => "orc",
             Self::FramePointer => "frame-pointer",
+            Self::Code => "code",
             Self::LinkRegister => "link-register",
             Self::SignalFrame => "sigframe",
             Self::Scan => "scan",
@@ -290,6 +293,8 @@ pub struct Frame {
     pub space: Space,
     /// The name of the function, not demangled, and the distance of `ip` from it.
     pub symbol: Option<FrameSymbol>,
+    /// Where its function begins: by its symbol or, where it has no name, by what describes its code.
+    pub function_start: Option<VirtAddr>,
     /// The module it lies in.
     pub module: Option<Arc<FrameModule>>,
     /// How it was found.

@@ -1,34 +1,58 @@
 //! `bt`: the stacks of threads.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::{Value, json};
 use vmc::text::printable;
-use vmc::view::{Frame, Stack, Thread};
+use vmc::view::{FoundBy, Frame, FrameSymbol, Space, Stack, Stop, Thread};
 use vmc_linux::{LinuxError, Task};
 use vmc_unwind::Cache;
 
 use crate::args::Format;
 use crate::commands::{Context, threads};
+use crate::debug::{DebugFiles, Place, Refined, Source, refine};
 use crate::demangle::{cut, demangle};
 use crate::failure::Failure;
 use crate::output::{Column, Object, Output, Row, address, object, optional};
 
-/// Which threads, and how their frames are named.
+/// Which part of the stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Both,
+    Kernel,
+    User,
+}
+
+/// Which threads, which part, and how frames are named.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) pid: Option<u32>,
     pub(crate) tid: Option<u32>,
+    pub(crate) part: Part,
+    pub(crate) lines: bool,
+    pub(crate) scan: bool,
     pub(crate) demangle: bool,
 }
 
 /// A thread with its stack.
 struct StackRow {
+    part: Part,
     thread: Thread,
     stack: Stack,
     /// The frames' names, as they are shown.
     names: Vec<Option<String>>,
+    /// What debug files say about each frame; empty without them.
+    details: Vec<Detail>,
+}
+
+/// What a debug file says about a frame.
+#[derive(Clone, Debug, Default)]
+struct Detail {
+    /// Is it a function that was inlined into the frame below?
+    inlined: bool,
+    source: Option<Source>,
 }
 
 pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure> {
@@ -39,21 +63,40 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
             return Err(context.failed(LinuxError::NoThread { tid }));
         }
     }
-    let stacks = context.linux.stacks(&tasks);
+    // The kernel part needs nothing of processes.
+    let stacks = context.linux.stacks(if options.part == Part::Kernel { &[] } else { &tasks });
     let limit = context.linux.limits().demangled_bytes;
     // Stacks do not depend on one another; each worker keeps its own rules.
     let one = |cache: &mut Cache, task: &Task<'_, '_>| {
-        let stack = stacks.user_stack(task, cache);
-        let name = |frame: &Frame| {
-            let raw = &frame.symbol.as_ref()?.name;
-            Some(if options.demangle { demangle(raw, limit) } else { cut(raw, limit) })
+        let stack = match options.part {
+            Part::Both => stacks.stack(task, options.scan, cache),
+            Part::Kernel => stacks.kernel_stack(task),
+            Part::User => stacks.user_stack(task, options.scan, cache),
         };
-        let names = stack.frames.iter().map(name).collect();
         let mut thread = task.thread_row();
         thread.errors.messages.extend(stack.errors.messages.iter().cloned());
-        StackRow { thread, stack, names }
+        StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
     };
-    let rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
+    let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
+    let mut files = DebugFiles::new(&context.common.symbols);
+    if !files.is_empty() {
+        let places: Vec<Place> =
+            rows.iter().flat_map(|row| &row.stack.frames).filter_map(Place::of).collect();
+        let refined = refine(&mut files, places.iter(), options.lines, context.linux.limits());
+        rows.iter_mut().for_each(|row| row.refine(&refined));
+    } else if options.lines {
+        context.notes.warning(&"--lines needs debug files: name their directory by --symbols");
+    }
+    // The same functions are on many stacks: each name is made readable once.
+    let mut readable: HashMap<String, String> = HashMap::new();
+    for row in &mut rows {
+        let mut name = |frame: &Frame| {
+            let raw = &frame.symbol.as_ref()?.name;
+            let make = || if options.demangle { demangle(raw, limit) } else { cut(raw, limit) };
+            Some(readable.entry(raw.clone()).or_insert_with(make).clone())
+        };
+        row.names = row.stack.frames.iter().map(&mut name).collect();
+    }
     for row in &rows {
         context.notes.row(&format_args!("tid {}", row.thread.tid), &row.thread.errors);
     }
@@ -77,6 +120,37 @@ fn print(output: &mut Output, rows: Vec<StackRow>) -> Result<(), Failure> {
 }
 
 impl StackRow {
+    /// Takes what debug files say: better names, inlined functions as frames of their own, source lines.
+    fn refine(&mut self, refined: &HashMap<Place, Refined>) {
+        let mut frames = Vec::with_capacity(self.stack.frames.len());
+        for mut frame in std::mem::take(&mut self.stack.frames) {
+            let known = Place::of(&frame).and_then(|place| refined.get(&place));
+            let base = frame.module.as_ref().map(|module| module.base);
+            if let (Some(base), Some((name, start))) = (base, known.and_then(|known| known.symbol.as_ref())) {
+                let start = base.wrapping_add(*start);
+                let offset = frame.ip.get().wrapping_sub(start.get());
+                frame.symbol = Some(FrameSymbol { name: name.clone(), offset, start });
+                frame.function_start = Some(start);
+            }
+            let functions = known.map(|known| known.functions.as_slice()).unwrap_or_default();
+            let (outer, inlined) = functions.split_last().unzip();
+            for function in inlined.unwrap_or_default() {
+                let symbol = frame.symbol.as_ref();
+                let symbol = function.name.clone().map(|name| FrameSymbol {
+                    name,
+                    offset: symbol.map_or(0, |symbol| symbol.offset),
+                    start: symbol.map_or(frame.ip, |symbol| symbol.start),
+                });
+                frames.push(Frame { symbol, ..frame.clone() });
+                self.details.push(Detail { inlined: true, source: function.source.clone() });
+            }
+            self.details
+                .push(Detail { inlined: false, source: outer.and_then(|outer| outer.source.clone()) });
+            frames.push(frame);
+        }
+        self.stack.frames = frames;
+    }
+
     /// The heading and a line a frame, like gdb's.
     fn print(&self, out: &mut impl Write, color: bool) -> std::io::Result<()> {
         let (bold, dim, plain) = if color { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
@@ -89,13 +163,24 @@ impl StackRow {
         };
         let name = printable(&thread.name);
         writeln!(out, "{bold}PID {} TID {} {name} ({state}{on}){plain}", thread.pid, thread.tid)?;
-        for (index, (frame, name)) in self.stack.frames.iter().zip(&self.names).enumerate() {
-            writeln!(out, "{}", line(index, frame, name.as_deref()))?;
+        let frames = self.stack.frames.iter().zip(&self.names).enumerate();
+        let (kernel, user): (Vec<_>, Vec<_>) =
+            frames.partition(|(_, (frame, _))| frame.space == Space::Kernel);
+        for (part, stop) in [(kernel, self.stack.kernel_stop), (user, self.stack.stop)] {
+            for (index, (frame, name)) in part {
+                writeln!(out, "{}", line(index, frame, name.as_deref(), self.details.get(index)))?;
+            }
+            if let Some(stop) = stop.filter(|stop| *stop != Stop::End) {
+                writeln!(out, "    {dim}({stop}){plain}")?;
+            }
         }
-        match self.stack.stop {
-            None => writeln!(out, "    {dim}(no user part){plain}")?,
-            Some(vmc::view::Stop::End) => {}
-            Some(stop) => writeln!(out, "    {dim}({stop}){plain}")?,
+        if self.stack.stop.is_none() && self.stack.kernel_stop.is_none() {
+            let nothing = match self.part {
+                Part::Both => "no stack",
+                Part::Kernel => "no kernel part",
+                Part::User => "no user part",
+            };
+            writeln!(out, "    {dim}({nothing}){plain}")?;
         }
         writeln!(out)
     }
@@ -104,6 +189,8 @@ impl StackRow {
         let frame = self.stack.frames.get(index)?;
         let symbol = frame.symbol.as_ref();
         let module = frame.module.as_deref();
+        let detail = self.details.get(index);
+        let source = detail.and_then(|detail| detail.source.as_ref());
         let fields = [
             ("ip", address(frame.ip)),
             ("sp", address(frame.sp)),
@@ -114,24 +201,37 @@ impl StackRow {
             ("module", json!(module.map(|module| &module.path))),
             ("module_base", optional(module, |module| address(module.base))),
             ("build_id", json!(module.and_then(|module| module.build_id.as_ref()).map(ToString::to_string))),
-            ("function_start", optional(symbol, |symbol| address(symbol.start))),
+            ("function_start", optional(frame.function_start, address)),
             ("found_by", json!(frame.found_by.name())),
             ("signal", json!(frame.signal)),
+            ("inlined", json!(detail.is_some_and(|detail| detail.inlined))),
+            ("source", optional(source, |source| json!({ "file": source.file, "line": source.line }))),
         ];
         Some(object(fields, &vmc::view::RowErrors::default()))
     }
 }
 
 /// A frame's line: number, address, function, and its file's name.
-fn line(index: usize, frame: &Frame, name: Option<&str>) -> String {
-    let mut line = format!("#{index:<3} {:#018x} ", frame.ip);
+fn line(index: usize, frame: &Frame, name: Option<&str>, detail: Option<&Detail>) -> String {
+    let guess = if frame.found_by == FoundBy::Scan { "? " } else { "" };
+    let mut line = format!("#{index:<3} {:#018x} {guess}", frame.ip);
+    let inlined = detail.is_some_and(|detail| detail.inlined);
     match (name, frame.symbol.as_ref()) {
+        (Some(name), _) if inlined => line.push_str(&format!("{} [inlined]", printable(name))),
         (Some(name), Some(symbol)) => line.push_str(&format!("{}+{:#x}", printable(name), symbol.offset)),
         _ => line.push_str("??"),
     }
-    if let Some(module) = &frame.module {
+    let kernel = frame.space == Space::Kernel;
+    if kernel {
+        line.push_str(" [k]");
+    }
+    // That a frame of the kernel is the kernel's own goes without saying.
+    if let Some(module) = frame.module.as_ref().filter(|module| !kernel || module.path != "kernel") {
         let file = module.path.rsplit('/').next().unwrap_or(&module.path);
         line.push_str(&format!(" ({})", printable(file)));
+    }
+    if let Some(source) = detail.and_then(|detail| detail.source.as_ref()) {
+        line.push_str(&format!(" at {}:{}", printable(&source.file), source.line));
     }
     if frame.signal {
         line.push_str(" <interrupted by a signal>");
@@ -186,6 +286,8 @@ impl Row for FrameRow<'_> {
         "function_start",
         "found_by",
         "signal",
+        "inlined",
+        "source",
     ];
     const COLUMNS: &'static [Column] = &[];
 

@@ -129,8 +129,15 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Sockets { pid, .. } => sockets::run(&context, *pid),
         Command::Interfaces(_) => interfaces::run(&context),
         Command::Env { pid, .. } => env::run(&context, *pid),
-        Command::Bt { pid, tid, no_demangle, .. } => {
-            bt::run(&context, bt::Options { pid: *pid, tid: *tid, demangle: !no_demangle })
+        Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
+            let part = match (kernel, user) {
+                (true, _) => bt::Part::Kernel,
+                (_, true) => bt::Part::User,
+                _ => bt::Part::Both,
+            };
+            let demangle = !no_demangle;
+            let options = bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
+            bt::run(&context, options)
         }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),

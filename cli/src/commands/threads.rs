@@ -60,6 +60,13 @@ pub(crate) fn run(context: &Context<'_>, pid: Option<u32>) -> Result<(), Failure
 
 /// The threads of one process or of all, as far as the lists go.
 pub(crate) fn tasks<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Vec<Task<'a, 'a>>, Failure> {
+    // The tasks of idle CPUs are on no list.
+    if pid == Some(0) {
+        let idle: Vec<_> = context.linux.running().filter(|task| task.tid() == Ok(0)).collect();
+        if !idle.is_empty() {
+            return Ok(idle);
+        }
+    }
     let leaders = match pid {
         Some(pid) => vec![context.process(pid)?],
         None => {

@@ -5,7 +5,8 @@ use core::ops::Range;
 
 use object::LittleEndian;
 use object::elf::{
-    FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, ProgramHeader64, SectionHeader64,
+    FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, ProgramHeader64, SHF_COMPRESSED,
+    SectionHeader64,
 };
 use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
 use vmc::Limits;
@@ -55,6 +56,7 @@ pub(super) struct SectionFacts {
     pub(super) name: u32,
     pub(super) kind: u32,
     pub(super) link: usize,
+    pub(super) compressed: bool,
     pub(super) part: Part,
 }
 
@@ -125,6 +127,7 @@ impl Headers {
             name: header.sh_name(endian),
             kind: header.sh_type(endian).0,
             link: header.sh_link(endian) as usize,
+            compressed: header.sh_flags(endian).contains(SHF_COMPRESSED),
             part: Part {
                 offset: header.sh_offset(endian),
                 address: header.sh_addr(endian),

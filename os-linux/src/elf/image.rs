@@ -125,7 +125,7 @@ impl<'k, 'm> ElfImage<'k, 'm> {
         self.table.get_or_init(|| Box::new(self.read_table())).as_ref().map_err(|why| *why)
     }
 
-    /// Its symbols: `.symtab` where the page cache has it, else `.dynsym`.
+    /// Its symbols: `.symtab` where the page cache has it, else what is left.
     pub(crate) fn symbols(&self) -> &SymbolTable {
         self.symbols.get_or_init(|| Box::new(self.read_symbols()))
     }

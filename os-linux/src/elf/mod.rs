@@ -3,6 +3,9 @@
 //! An image is read from its *file* where it has one: so sections that no process maps (`.symtab`, section headers) are
 //! found too, and one image serves every process that maps the file. All addresses in it are link-time ones.
 
+#[cfg(feature = "xz")]
+mod debug_data;
+mod go;
 mod headers;
 mod image;
 mod names;

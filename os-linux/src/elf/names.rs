@@ -1,4 +1,5 @@
-//! Symbols of an image: `.symtab` where the page cache has it, else `.dynsym`.
+//! Symbols of an image: `.symtab` where the page cache has it, else `.dynsym` and what `.gnu_debugdata` adds to it; or
+//! Go's own table.
 
 use object::LittleEndian;
 use object::elf::{
@@ -17,14 +18,18 @@ impl ElfImage<'_, '_> {
     pub(super) fn read_symbols(&self) -> SymbolTable {
         let mut builder = SymbolTableBuilder::default();
         let whole = self.add_section(&mut builder, SHT_SYMTAB.0);
-        if !whole && !self.add_section(&mut builder, SHT_DYNSYM.0) {
-            self.add_dynamic(&mut builder);
+        if !whole && !self.add_go(&mut builder) {
+            if !self.add_section(&mut builder, SHT_DYNSYM.0) {
+                self.add_dynamic(&mut builder);
+            }
+            #[cfg(feature = "xz")]
+            self.add_debug_data(&mut builder);
         }
         builder.build()
     }
 
     /// Adds the symbols of the section of a kind; says whether they are all there.
-    fn add_section(&self, builder: &mut SymbolTableBuilder, kind: u32) -> bool {
+    pub(super) fn add_section(&self, builder: &mut SymbolTableBuilder, kind: u32) -> bool {
         let sections = self.headers.sections(&self.source, self.limits);
         let Some(section) = sections.iter().find(|section| section.kind == kind) else { return false };
         let Some(names) = sections.get(section.link) else { return false };

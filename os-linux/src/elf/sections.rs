@@ -4,7 +4,7 @@ use vmc::VirtAddr;
 use vmc::bytes::cstr_at;
 use vmc_unwind::{NoTable, Section, Sections, UnwindTable, eh_frame_address};
 
-use super::headers::Part;
+use super::headers::{Part, SectionFacts};
 use super::image::ElfImage;
 
 impl ElfImage<'_, '_> {
@@ -13,7 +13,7 @@ impl ElfImage<'_, '_> {
         let limit = self.limits.unwind_bytes;
         let by_name = self.section_named(b".eh_frame");
         let Some(header) = self.headers.eh_frame_hdr else {
-            let part = by_name.ok_or(NoTable::None)?;
+            let Some(part) = by_name else { return self.debug_frame().ok_or(NoTable::None) };
             let eh_frame = self.section(part.address, part.size, limit).ok_or(NoTable::None)?;
             return Ok(UnwindTable::new(Sections { eh_frame, ..Sections::default() }));
         };
@@ -33,16 +33,25 @@ impl ElfImage<'_, '_> {
         Ok(UnwindTable::new(Sections { eh_frame_hdr, eh_frame, ..Sections::default() }))
     }
 
+    /// The table of `.debug_frame`, which nothing maps.
+    fn debug_frame(&self) -> Option<UnwindTable> {
+        let part = self.section_named(b".debug_frame")?;
+        let (bytes, missing) = self.source.read(part.offset, part.size, self.limits.unwind_bytes)?;
+        let debug_frame = Section { address: 0, bytes, missing };
+        Some(UnwindTable::new(Sections { debug_frame, ..Sections::default() }))
+    }
+
     fn section(&self, address: u64, size: u64, limit: usize) -> Option<Section> {
         let (bytes, missing) = self.read_at(address, size, limit)?;
         Some(Section { address, bytes, missing })
     }
 
-    /// The section of this name, where the page cache has the section headers.
+    /// The section of this name, where the page cache has the section headers. Compressed ones are passed over.
     pub(super) fn section_named(&self, name: &[u8]) -> Option<Part> {
         let sections = self.headers.sections(&self.source, self.limits);
         let names = self.headers.section_names(&sections, &self.source, self.limits)?;
-        let found = sections.iter().find(|section| cstr_at(&names, section.name as usize) == Some(name));
+        let named = |section: &&SectionFacts| cstr_at(&names, section.name as usize) == Some(name);
+        let found = sections.iter().find(|section| named(section) && !section.compressed);
         found.map(|section| section.part)
     }
 }

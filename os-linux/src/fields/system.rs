@@ -5,10 +5,9 @@ use vmc::layout::{Field, LayoutError, Types};
 use super::{FieldGroup, ListHead};
 
 fields! {
-    /// What a task has open and where it stands in the file system.
+    /// What a task has open, and its namespaces.
     TaskFilesFields of "task_struct" {
         files: u64 = "files";
-        fs: u64 = "fs";
         namespaces: u64 = "nsproxy";
     }
 }
@@ -79,14 +78,6 @@ fields! {
     /// `struct proc_ns_operations`: a kind of namespace.
     NamespaceOperationsFields of "proc_ns_operations" {
         name: u64 = "name";
-    }
-}
-
-fields! {
-    /// `struct fs_struct` (`include/linux/fs_struct.h`).
-    FsFields of "fs_struct" {
-        root_mount: u64 = "root.mnt";
-        root: u64 = "root.dentry";
     }
 }
 

@@ -1,5 +1,6 @@
 //! Files: their paths through mounts, their devices and inodes.
 
+mod lookup;
 mod mounts;
 mod open_files;
 mod path;

@@ -51,16 +51,16 @@ impl<'k, 'm> Task<'k, 'm> {
         let linux = self.linux;
         let fields = linux.task_files()?;
         let namespaces = self.pointer(fields.namespaces, "nsproxy")?;
-        let fs = self.pointer(fields.fs, "fs")?;
+        let fs = self.pointer(linux.task_fs()?.fs, "fs")?;
         if namespaces.is_null() || fs.is_null() {
             return Err(LinuxError::Gone { pid: self.pid()?, what: "mounts" });
         }
         let space = linux.space();
         let read = LinuxError::read("the mount namespace");
         let namespace = linux.namespaces()?.mount.pointer(space, namespaces).map_err(&read)?;
-        let root_fields = linux.fs()?;
+        let root_fields = linux.fs_struct()?;
         let root_mount = root_fields.root_mount.pointer(space, fs).map_err(&read)?;
-        let root = (root_mount, root_fields.root.pointer(space, fs).map_err(&read)?);
+        let root = (root_mount, root_fields.root_dentry.pointer(space, fs).map_err(&read)?);
         let (mounts, ended) = linux.mounts_of(namespace)?;
         Ok((mounts.into_iter().filter_map(move |at| linux.mount_row(at, root)), ended))
     }

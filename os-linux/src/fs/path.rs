@@ -96,7 +96,7 @@ impl Linux<'_> {
         Ok(Some(path))
     }
 
-    fn dentry_name(&self, dentry: VirtAddr) -> Result<Vec<u8>, LinuxError> {
+    pub(super) fn dentry_name(&self, dentry: VirtAddr) -> Result<Vec<u8>, LinuxError> {
         let space = self.space();
         let fields = self.dentry()?;
         let read = LinuxError::read("a file name");
@@ -108,7 +108,7 @@ impl Linux<'_> {
     }
 
     /// Is the dentry out of its directory? A root never is.
-    fn unlinked(&self, dentry: VirtAddr) -> Result<bool, LinuxError> {
+    pub(super) fn unlinked(&self, dentry: VirtAddr) -> Result<bool, LinuxError> {
         let fields = self.dentry()?;
         let read = LinuxError::read("a dentry");
         let hashed = fields.hashed.pointer(self.space(), dentry).map_err(&read)?;

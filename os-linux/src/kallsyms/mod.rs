@@ -6,12 +6,14 @@
 //! them gives `_stext` the address that VMCOREINFO gives it, not by version.
 
 mod addresses;
+mod lookup;
 mod names;
 
 use alloc::borrow::Cow;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use once_cell::race::OnceBox;
 use vmc::bytes::{u16_at, u32_at};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, ReadExt, VirtAddr, VirtualMemory};
@@ -28,6 +30,8 @@ pub struct Kallsyms<'m> {
     tokens: Vec<Vec<u8>>,
     addresses: Addresses<'m>,
     count: usize,
+    /// Where every so-manieth name lies, noted when an address is first looked up.
+    places: OnceBox<Vec<u32>>,
 }
 
 impl<'m> Kallsyms<'m> {
@@ -63,7 +67,7 @@ impl<'m> Kallsyms<'m> {
             .ok_or_else(|| wrong("it has no _stext"))?;
         let addresses = Addresses::new(offsets, offsets_at, base, index, stext)
             .ok_or_else(|| wrong("none of the known encodings gives _stext its address"))?;
-        Ok(Self { names, tokens, addresses, count })
+        Ok(Self { names, tokens, addresses, count, places: OnceBox::new() })
     }
 
     /// How many symbols there are.

@@ -49,6 +49,11 @@ impl<'t> Names<'t> {
     pub(super) fn new(names: &'t [u8], tokens: &'t [Vec<u8>], count: usize) -> Self {
         Self { rest: names, tokens, left: count }
     }
+
+    /// What has not been gone through yet.
+    pub(super) const fn rest(&self) -> &'t [u8] {
+        self.rest
+    }
 }
 
 impl<'t> Iterator for Names<'t> {

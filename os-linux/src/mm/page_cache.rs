@@ -32,6 +32,12 @@ impl<'k, 'm> CachedFile<'k, 'm> {
     pub(crate) fn of(linux: &'k Linux<'m>, file: VirtAddr) -> Result<Self, LinuxError> {
         let space = linux.space();
         let inode = linux.file()?.inode.pointer(space, file).map_err(LinuxError::read("f_inode"))?;
+        Self::of_inode(linux, inode)
+    }
+
+    /// The file that the `struct inode` at `inode` is.
+    pub(crate) fn of_inode(linux: &'k Linux<'m>, inode: VirtAddr) -> Result<Self, LinuxError> {
+        let space = linux.space();
         let fields = linux.inode()?;
         let read = LinuxError::read("an inode");
         let mapping = fields.mapping.pointer(space, inode).map_err(&read)?;

@@ -3,12 +3,15 @@
 //! Gathering reads headers only. Unwind tables and symbols are read when a walk first needs them, and then serve every
 //! process that maps the same file.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use hashbrown::HashMap;
+use once_cell::race::OnceBox;
+use vmc::symbols::SymbolTable;
 use vmc::view::{FrameModule, Module, RowErrors};
 use vmc::{ReadExt, VirtAddr};
 use vmc_unwind::{Found, Modules, NoTable};
@@ -16,7 +19,9 @@ use vmc_unwind::{Found, Modules, NoTable};
 use crate::elf::{ElfImage, Source};
 use crate::error::LinuxError;
 use crate::kernel::Linux;
+use crate::lazy::Lazy;
 use crate::mm::{AddressSpaceOf, Area, CachedFile};
+use crate::stack::kernel::KernelCode;
 use crate::task::Task;
 
 /// The vDSO has two to four pages.
@@ -36,6 +41,18 @@ pub(super) struct CodeRange {
 pub(super) struct ProcessCode<'k, 'm> {
     pub(super) memory: AddressSpaceOf<'k, 'm>,
     pub(super) ranges: Vec<CodeRange>,
+    /// One of its tasks.
+    task: Option<Task<'k, 'm>>,
+    /// What a JIT compiler in it tells of its code.
+    perf_map: OnceBox<SymbolTable>,
+}
+
+impl ProcessCode<'_, '_> {
+    /// The names of generated code; none where nothing tells them.
+    pub(super) fn generated(&self) -> &SymbolTable {
+        let read = || self.task.and_then(|task| task.perf_map().ok()).unwrap_or_default();
+        self.perf_map.get_or_init(|| Box::new(read()))
+    }
 }
 
 /// The images and processes that stacks are walked in.
@@ -47,6 +64,8 @@ pub struct Stacks<'k, 'm> {
     pub(super) images: Vec<ElfImage<'k, 'm>>,
     /// By the address of their `mm_struct`.
     processes: HashMap<u64, ProcessCode<'k, 'm>>,
+    /// Made when a kernel part is first walked.
+    pub(super) kernel: Lazy<KernelCode<'k, 'm>, LinuxError>,
 }
 
 /// The code of one process, as the unwinder asks for it.
@@ -70,10 +89,11 @@ impl<'m> Linux<'m> {
                 && !processes.contains_key(&mm.get())
                 && let Ok(memory) = AddressSpaceOf::new(self, mm)
             {
-                processes.insert(mm.get(), gathering.process(memory));
+                let process = ProcessCode { task: Some(*task), ..gathering.process(memory) };
+                processes.insert(mm.get(), process);
             }
         }
-        Stacks { linux: self, images: gathering.images, processes }
+        Stacks { linux: self, images: gathering.images, processes, kernel: Lazy::new() }
     }
 }
 
@@ -89,7 +109,7 @@ impl<'k, 'm> Gathering<'k, 'm> {
     fn process(&mut self, memory: AddressSpaceOf<'k, 'm>) -> ProcessCode<'k, 'm> {
         let areas: Vec<Area> = memory.areas().0.iter().filter(|area| area.executable()).copied().collect();
         let ranges = areas.iter().map(|area| self.code_range(&memory, area)).collect();
-        ProcessCode { memory, ranges }
+        ProcessCode { memory, ranges, task: None, perf_map: OnceBox::new() }
     }
 
     fn code_range(&mut self, memory: &AddressSpaceOf<'k, 'm>, area: &Area) -> CodeRange {
@@ -159,7 +179,9 @@ impl CodeOf<'_, '_, '_> {
 impl Modules for CodeOf<'_, '_, '_> {
     fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
         let code = self.at(address)?;
-        let (index, bias) = code.image?;
+        let Some((index, bias)) = code.image else {
+            return Some(Found { range: code.range.clone(), bias: 0, table: Err(NoTable::None) });
+        };
         let table = self.stacks.images.get(index).map_or(Err(NoTable::None), ElfImage::table);
         Some(Found { range: code.range.clone(), bias, table })
     }

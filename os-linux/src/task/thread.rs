@@ -2,7 +2,16 @@
 
 use vmc::view::{RowErrors, Thread};
 
+use crate::kernel::Linux;
 use crate::task::Task;
+
+impl<'m> Linux<'m> {
+    /// The tasks that run on vCPUs whose registers the target has. Those of idle CPUs, all with the number 0, are on no
+    /// list of processes: only here an interrupt that came in on one is to be seen.
+    pub fn running(&self) -> impl Iterator<Item = Task<'_, 'm>> {
+        self.cpus().running().map(|at| Task { linux: self, at })
+    }
+}
 
 impl Task<'_, '_> {
     /// The thread as a row; what cannot be read is absent, and the row says why.

@@ -3,7 +3,7 @@
 //! gimli decodes the instructions here too, but its rows are maps that hold any rule of any register. Where an instruction
 //! comes up that a compact rule cannot hold, this gives up and the row is evaluated in full.
 
-use gimli::{BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, EhFrame};
+use gimli::{BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, UnwindSection};
 
 use super::table::{Bytes, Fde};
 use crate::x86_64::rule::{Rule, Unfinished};
@@ -12,9 +12,9 @@ use crate::x86_64::rule::{Rule, Unfinished};
 const REMEMBERED: usize = 4;
 
 /// The rule for `address`, which the FDE covers. Nothing where it is not that simple.
-pub(super) fn quick_rule(
-    fde: &Fde<'_>,
-    section: &EhFrame<Bytes<'_>>,
+pub(super) fn quick_rule<'t, S: UnwindSection<Bytes<'t>>>(
+    fde: &Fde<'t>,
+    section: &S,
     bases: &BaseAddresses,
     address: u64,
 ) -> Option<Rule> {

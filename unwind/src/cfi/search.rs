@@ -2,10 +2,12 @@
 
 use alloc::vec::Vec;
 
-use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, LittleEndian, UnwindSection};
+use gimli::{
+    BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindOffset, UnwindSection,
+};
 
-use super::section::Section;
-use super::table::{MAX_ENTRY_BYTES, RowError};
+use super::section::{Format, Section};
+use super::table::{Bytes, MAX_ENTRY_BYTES, RowError};
 
 /// What linkers write: version 1, pointer pcrel sdata4, count udata4, table datarel sdata4. The table follows 8 bytes on.
 const USUAL: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
@@ -32,12 +34,23 @@ pub fn eh_frame_address(eh_frame_hdr: &Section) -> Option<u64> {
 }
 
 impl Search {
-    pub(super) fn new(header: Section, eh_frame: &Section, bases: &BaseAddresses) -> Self {
+    pub(super) fn new(header: Section, frames: &Section, bases: &BaseAddresses, format: Format) -> Self {
         let usual = header.bytes.first_chunk() == Some(&USUAL) && header.lacks(0, TABLE_OFFSET).is_none();
         let count = header.u32_at(TABLE_OFFSET - 4).filter(|count| usual && *count > 0);
         match count {
             Some(count) => Self::Header { section: header, count: count as usize },
-            None => index(eh_frame, bases),
+            None => match format {
+                Format::EhFrame => {
+                    let mut section = EhFrame::from(EndianSlice::new(&frames.bytes, LittleEndian));
+                    section.set_address_size(8);
+                    index(frames, &section, bases, 0)
+                }
+                Format::DebugFrame => {
+                    let mut section = DebugFrame::from(EndianSlice::new(&frames.bytes, LittleEndian));
+                    section.set_address_size(8);
+                    index(frames, &section, bases, u32::MAX)
+                }
+            },
         }
     }
 
@@ -107,12 +120,15 @@ fn search_with_holes(section: &Section, count: usize, target: i64) -> Result<usi
     Ok(low)
 }
 
-/// One pass over `.eh_frame`. A malformed entry costs itself, an unreadable length the rest.
-fn index(eh_frame: &Section, bases: &BaseAddresses) -> Search {
+/// One pass over the section. A malformed entry costs itself, an unreadable length the rest. `cie` marks what is no FDE.
+fn index<'t, S: UnwindSection<Bytes<'t>>>(
+    eh_frame: &Section,
+    section: &S,
+    bases: &BaseAddresses,
+    cie: u32,
+) -> Search {
     let mut entries = Vec::new();
     let mut incomplete = None;
-    let mut section = EhFrame::from(EndianSlice::new(&eh_frame.bytes, LittleEndian));
-    section.set_address_size(8);
     // A CIE is read again for each FDE; a hostile one may be long.
     let mut budget = 64 * eh_frame.bytes.len() as u64 + MAX_ENTRY_BYTES as u64;
     let mut offset = 0u64;
@@ -126,7 +142,11 @@ fn index(eh_frame: &Section, bases: &BaseAddresses) -> Search {
             u32::MAX => eh_frame.u64_at(offset + 4).unwrap_or(u64::MAX).saturating_add(12),
             length => u64::from(length) + 4,
         };
-        let start = fde_start(eh_frame, &section, bases, offset, length, &mut budget);
+        let start = if eh_frame.u32_at(offset + 4) == Some(cie) && eh_frame.lacks(offset, 8).is_none() {
+            Ok(None)
+        } else {
+            fde_start(eh_frame, section, bases, offset, length, &mut budget)
+        };
         match start {
             Ok(Some(start)) => entries.push((start, offset)),
             Ok(None) => {}
@@ -143,9 +163,9 @@ fn index(eh_frame: &Section, bases: &BaseAddresses) -> Search {
 }
 
 /// Where the FDE at `offset` starts; nothing if it is none, or covers nothing. Fails with an address that is missing.
-fn fde_start(
+fn fde_start<'t, S: UnwindSection<Bytes<'t>>>(
     eh_frame: &Section,
-    section: &EhFrame<EndianSlice<'_, LittleEndian>>,
+    section: &S,
     bases: &BaseAddresses,
     offset: u64,
     length: u64,
@@ -155,22 +175,20 @@ fn fde_start(
         return Err(missing);
     }
     let Ok(at) = usize::try_from(offset) else { return Ok(None) };
-    let Ok(partial) = section.partial_fde_from_offset(bases, EhFrameOffset(at)) else { return Ok(None) };
-    let cie_at = partial.cie_offset();
-    if eh_frame.u32_at(offset + 4) == Some(0) {
-        return Ok(None);
-    }
-    if let Some(missing) = eh_frame.lacks(cie_at.0 as u64, 4) {
+    let Ok(partial) = section.partial_fde_from_offset(bases, S::Offset::from(at)) else { return Ok(None) };
+    let cie_at: usize = UnwindOffset::into(partial.cie_offset());
+    let cie_at = cie_at as u64;
+    if let Some(missing) = eh_frame.lacks(cie_at, 4) {
         return Err(missing);
     }
-    let cie_length = eh_frame.u32_at(cie_at.0 as u64).map_or(0, u64::from);
-    if let Some(missing) = eh_frame.lacks(cie_at.0 as u64, cie_length.saturating_add(4)) {
+    let cie_length = eh_frame.u32_at(cie_at).map_or(0, u64::from);
+    if let Some(missing) = eh_frame.lacks(cie_at, cie_length.saturating_add(4)) {
         return Err(missing);
     }
     *budget = budget.saturating_sub(cie_length);
     if cie_length > MAX_ENTRY_BYTES as u64 {
         return Ok(None);
     }
-    let fde = partial.parse(UnwindSection::cie_from_offset);
+    let fde = partial.parse(S::cie_from_offset);
     Ok(fde.ok().filter(|fde| fde.len() > 0).map(|fde| fde.initial_address()))
 }

@@ -64,6 +64,13 @@ impl fmt::Debug for Section {
     }
 }
 
+/// Which of the two forms call frame information has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    EhFrame,
+    DebugFrame,
+}
+
 /// What one ELF image brings for unwinding.
 #[derive(Clone, Debug, Default)]
 pub struct Sections {
@@ -71,6 +78,8 @@ pub struct Sections {
     pub eh_frame_hdr: Section,
     /// `.eh_frame`. It may reach too far (to the end of its segment, where no section header tells its length).
     pub eh_frame: Section,
+    /// `.debug_frame`: taken only where `.eh_frame` is empty. It is indexed in one pass.
+    pub debug_frame: Section,
     /// The address of `.text`, if it is known: few entries are relative to it.
     pub text: Option<u64>,
 }

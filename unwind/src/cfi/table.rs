@@ -5,12 +5,14 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use gimli::{BaseAddresses, EhFrame, EhFrameOffset, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
+use gimli::{
+    BaseAddresses, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindContext, UnwindOffset, UnwindSection,
+};
 
 use super::quick::quick_rule;
 use super::row::{ExpressionAt, Row};
 use super::search::Search;
-use super::section::{Section, Sections};
+use super::section::{Format, Section, Sections};
 use crate::x86_64::rule::Rule;
 
 /// Bytes of one CIE or FDE.
@@ -92,7 +94,9 @@ pub(crate) enum Described {
 /// It has a number of its own, by which caches tell tables apart.
 pub struct UnwindTable {
     id: u32,
-    eh_frame: Section,
+    format: Format,
+    /// `.eh_frame`, or `.debug_frame` where there is none.
+    frames: Section,
     search: Search,
     bases: BaseAddresses,
 }
@@ -103,19 +107,26 @@ pub(super) type Bytes<'t> = EndianSlice<'t, LittleEndian>;
 pub(super) type Fde<'t> = gimli::FrameDescriptionEntry<Bytes<'t>>;
 
 impl UnwindTable {
-    /// The table of these sections. Where the header is empty or unusual, `.eh_frame` is indexed in one pass.
+    /// The table of these sections. Where the header is empty or unusual, `.eh_frame` is indexed in one pass; where that is
+    /// empty, `.debug_frame` is.
     #[must_use]
     pub fn new(sections: Sections) -> Self {
-        let Sections { mut eh_frame_hdr, mut eh_frame, text } = sections;
+        let Sections { mut eh_frame_hdr, eh_frame, debug_frame, text } = sections;
+        let (format, mut frames) = if eh_frame.bytes.is_empty() && !debug_frame.bytes.is_empty() {
+            eh_frame_hdr = Section::default();
+            (Format::DebugFrame, debug_frame)
+        } else {
+            (Format::EhFrame, eh_frame)
+        };
         eh_frame_hdr.normalise();
-        eh_frame.normalise();
+        frames.normalise();
         let mut bases =
-            BaseAddresses::default().set_eh_frame_hdr(eh_frame_hdr.address).set_eh_frame(eh_frame.address);
+            BaseAddresses::default().set_eh_frame_hdr(eh_frame_hdr.address).set_eh_frame(frames.address);
         if let Some(text) = text {
             bases = bases.set_text(text);
         }
-        let search = Search::new(eh_frame_hdr, &eh_frame, &bases);
-        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), eh_frame, search, bases }
+        let search = Search::new(eh_frame_hdr, &frames, &bases, format);
+        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), format, frames, search, bases }
     }
 
     /// Its number: no two tables made in this process share one.
@@ -124,17 +135,17 @@ impl UnwindTable {
         self.id
     }
 
-    /// `.eh_frame`.
+    /// The section that its entries lie in: `.eh_frame`, or `.debug_frame` where there is none.
     #[must_use]
-    pub const fn eh_frame(&self) -> &Section {
-        &self.eh_frame
+    pub const fn frames(&self) -> &Section {
+        &self.frames
     }
 
     /// The bytes of an expression that a [`Row`] refers to.
     #[must_use]
     pub fn expression(&self, at: ExpressionAt) -> Option<&[u8]> {
         let start = at.offset as usize;
-        self.eh_frame.bytes.get(start..start.checked_add(at.length as usize)?)
+        self.frames.bytes.get(start..start.checked_add(at.length as usize)?)
     }
 
     /// The rules for `address`.
@@ -142,46 +153,87 @@ impl UnwindTable {
     /// # Errors
     /// [`RowError`]: none covers it, it could not be read, or it makes no sense.
     pub fn row_for(&self, address: u64, scratch: &mut Scratch) -> Result<Row, RowError> {
-        let section = self.section();
-        let fde = self.fde_for(&section, address, scratch)?;
-        full_row(&fde, self.raw_row(&section, &fde, address, scratch)?).ok_or(too_large(address))
+        match self.format {
+            Format::EhFrame => self.row_in(&self.eh_section(), address, scratch),
+            Format::DebugFrame => self.row_in(&self.debug_section(), address, scratch),
+        }
+    }
+
+    fn row_in<'t, S: UnwindSection<Bytes<'t>>>(
+        &self,
+        section: &S,
+        address: u64,
+        scratch: &mut Scratch,
+    ) -> Result<Row, RowError> {
+        let fde = self.fde_for(section, address, scratch)?;
+        full_row(&fde, self.raw_row(section, &fde, address, scratch)?).ok_or(too_large(address))
+    }
+
+    /// The function (what one FDE covers) that `address` lies in; nothing where none does, or it cannot be read.
+    #[must_use]
+    pub fn function_at(&self, address: u64, scratch: &mut Scratch) -> Option<Range<u64>> {
+        let fde = match self.format {
+            Format::EhFrame => self.fde_for(&self.eh_section(), address, scratch),
+            Format::DebugFrame => {
+                return self.fde_for(&self.debug_section(), address, scratch).ok().map(|fde| range_of(&fde));
+            }
+        };
+        fde.ok().map(|fde| range_of(&fde))
     }
 
     /// The rules for `address`, in the form that is cached if they fit in it.
+    #[inline]
     pub(crate) fn describe(&self, address: u64, scratch: &mut Scratch) -> Result<Described, RowError> {
-        let section = self.section();
-        let fde = self.fde_for(&section, address, scratch)?;
-        if let Some(rule) = quick_rule(&fde, &section, &self.bases, address) {
+        match self.format {
+            Format::EhFrame => self.describe_in(&self.eh_section(), address, scratch),
+            Format::DebugFrame => self.describe_in(&self.debug_section(), address, scratch),
+        }
+    }
+
+    fn describe_in<'t, S: UnwindSection<Bytes<'t>>>(
+        &self,
+        section: &S,
+        address: u64,
+        scratch: &mut Scratch,
+    ) -> Result<Described, RowError> {
+        let fde = self.fde_for(section, address, scratch)?;
+        if let Some(rule) = quick_rule(&fde, section, &self.bases, address) {
             return Ok(Described::Rule(rule));
         }
-        let row = self.raw_row(&section, &fde, address, scratch)?;
+        let row = self.raw_row(section, &fde, address, scratch)?;
         match Rule::new(row, fde.cie().return_address_register()) {
             Some(rule) if !fde.is_signal_trampoline() => Ok(Described::Rule(rule)),
             _ => full_row(&fde, row).map(Described::Row).ok_or(too_large(address)),
         }
     }
 
-    fn section(&self) -> EhFrame<Bytes<'_>> {
-        let mut section = EhFrame::from(EndianSlice::new(&self.eh_frame.bytes, LittleEndian));
+    fn eh_section(&self) -> EhFrame<Bytes<'_>> {
+        let mut section = EhFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
+        section.set_address_size(8);
+        section
+    }
+
+    fn debug_section(&self) -> DebugFrame<Bytes<'_>> {
+        let mut section = DebugFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
         section.set_address_size(8);
         section
     }
 
     /// The FDE that covers `address`, with its CIE: both resident and of bearable length.
     #[inline]
-    fn fde_for<'t>(
+    fn fde_for<'t, S: UnwindSection<Bytes<'t>>>(
         &self,
-        section: &EhFrame<Bytes<'t>>,
+        section: &S,
         address: u64,
         scratch: &mut Scratch,
     ) -> Result<Fde<'t>, RowError> {
         let malformed = |reason| RowError::Malformed { address, reason };
-        let offset = self.search.find(address, &self.eh_frame)?;
+        let offset = self.search.find(address, &self.frames)?;
         self.check_resident(offset, address)?;
         let at = usize::try_from(offset).map_err(|_| malformed(gimli::Error::OffsetOutOfBounds(offset)))?;
-        let partial = section.partial_fde_from_offset(&self.bases, EhFrameOffset(at)).map_err(malformed)?;
-        self.check_resident(partial.cie_offset().0 as u64, address)?;
-        let fde = partial.parse(UnwindSection::cie_from_offset).map_err(malformed)?;
+        let partial = section.partial_fde_from_offset(&self.bases, S::Offset::from(at)).map_err(malformed)?;
+        self.check_resident(UnwindOffset::into(partial.cie_offset()) as u64, address)?;
+        let fde = partial.parse(S::cie_from_offset).map_err(malformed)?;
         if !fde.contains(address) {
             return Err(self.search.uncovered(address));
         }
@@ -190,10 +242,10 @@ impl UnwindTable {
         if bytes > MAX_ENTRY_BYTES { Err(too_large(address)) } else { Ok(fde) }
     }
 
-    fn raw_row<'s>(
+    fn raw_row<'s, 't, S: UnwindSection<Bytes<'t>>>(
         &self,
-        section: &EhFrame<Bytes<'_>>,
-        fde: &Fde<'_>,
+        section: &S,
+        fde: &Fde<'t>,
         address: u64,
         scratch: &'s mut Scratch,
     ) -> Result<&'s RawRow, RowError> {
@@ -207,29 +259,32 @@ impl UnwindTable {
     /// Is the whole entry at `offset` there?
     #[inline]
     fn check_resident(&self, offset: u64, address: u64) -> Result<(), RowError> {
-        if self.eh_frame.missing.is_empty() { Ok(()) } else { self.check_holes(offset, address) }
+        if self.frames.missing.is_empty() { Ok(()) } else { self.check_holes(offset, address) }
     }
 
     fn check_holes(&self, offset: u64, address: u64) -> Result<(), RowError> {
-        let check = |len| match self.eh_frame.lacks(offset, len) {
+        let check = |len| match self.frames.lacks(offset, len) {
             Some(address) => Err(RowError::NotResident { address }),
             None => Ok(()),
         };
         check(4)?;
         let outside = RowError::Malformed { address, reason: gimli::Error::OffsetOutOfBounds(offset) };
-        match self.eh_frame.u32_at(offset).ok_or(outside)? {
+        match self.frames.u32_at(offset).ok_or(outside)? {
             u32::MAX => {
                 check(12)?;
-                check(self.eh_frame.u64_at(offset.saturating_add(4)).ok_or(outside)?.saturating_add(12))
+                check(self.frames.u64_at(offset.saturating_add(4)).ok_or(outside)?.saturating_add(12))
             }
             length => check(u64::from(length) + 4),
         }
     }
 }
 
+fn range_of(fde: &Fde<'_>) -> Range<u64> {
+    fde.initial_address()..fde.end_address()
+}
+
 fn full_row(fde: &Fde<'_>, row: &RawRow) -> Option<Row> {
-    let function: Range<u64> = fde.initial_address()..fde.end_address();
-    Row::new(row, function, fde.cie().return_address_register(), fde.is_signal_trampoline())
+    Row::new(row, range_of(fde), fde.cie().return_address_register(), fde.is_signal_trampoline())
 }
 
 const fn too_large(address: u64) -> RowError {
@@ -245,7 +300,7 @@ impl fmt::Debug for UnwindTable {
         let mut debug = f.debug_struct("UnwindTable");
         debug
             .field("id", &self.id)
-            .field("eh_frame", &self.eh_frame)
+            .field("frames", &self.frames)
             .field("search", &search)
             .finish_non_exhaustive()
     }
@@ -281,9 +336,12 @@ mod tests {
                 let place = (at >> 20) as usize % eh_frame.bytes.len();
                 eh_frame.bytes[place] ^= 1 << (at >> 60 & 7);
             }
-            let table =
-                UnwindTable::new(Sections { eh_frame_hdr: eh_frame_hdr.clone(), eh_frame, text: None });
-            let section = table.section();
+            let table = UnwindTable::new(Sections {
+                eh_frame_hdr: eh_frame_hdr.clone(),
+                eh_frame,
+                ..Sections::default()
+            });
+            let section = table.eh_section();
             for entry in eh_frame_hdr.bytes[12..].chunks_exact(8) {
                 let start = i32::from_le_bytes(entry[..4].try_into().unwrap());
                 let start = eh_frame_hdr.address.wrapping_add_signed(start.into());

@@ -1,7 +1,15 @@
 //! What differs on x86_64: its registers, the compact form of its rules and how a rule is applied.
 
+pub(crate) mod bare;
+mod called;
+mod code;
+mod forward;
+mod frame_pointer;
+mod reach;
 pub(crate) mod registers;
 pub(crate) mod rule;
+mod signal;
 pub(crate) mod step;
 
+pub(crate) use code::call_before;
 pub use registers::Registers;

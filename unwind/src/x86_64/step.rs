@@ -28,6 +28,20 @@ pub(crate) struct Notes {
     pub(crate) cfa: Option<VirtAddr>,
     /// Where a saved register could not be read first: it became unknown, and may be missed later.
     pub(crate) unread: Option<VirtAddr>,
+    /// The caller is further down: on another stack.
+    pub(crate) switched: bool,
+}
+
+/// A CFA out of a register that is this far below the stack pointer is on another stack (a coroutine's caller): nothing that a
+/// frame has taken off its own.
+const OTHER_STACK: u64 = 64 << 10;
+
+/// Can `cfa`, which is not above the stack pointer, be on another stack? `register`: it is computed from this one.
+#[cold]
+fn on_other_stack<V: VirtualMemory + ?Sized>(memory: &V, cfa: u64, sp: VirtAddr, register: u16) -> bool {
+    register != RSP
+        && sp.get().saturating_sub(cfa) >= OTHER_STACK
+        && cfa.checked_sub(8).is_some_and(|word| memory.read_u64(VirtAddr::new(word)).is_ok())
 }
 
 /// Makes the registers of a frame those of its caller.
@@ -45,7 +59,10 @@ pub(crate) fn by_rule<V: VirtualMemory + ?Sized>(
         return Err(NoCaller::Outermost);
     }
     if cfa <= registers.sp().get() {
-        return Err(NoCaller::Contradiction);
+        if !on_other_stack(memory, cfa, registers.sp(), u16::from(rule.cfa_register)) {
+            return Err(NoCaller::Contradiction);
+        }
+        notes.switched = true;
     }
     let word = |words: i16| VirtAddr::new(cfa.wrapping_add_signed(i64::from(words) * 8));
     let ip = memory.read_u64(word(rule.return_address)).map_err(|error| NoCaller::NotResident(error.addr))?;
@@ -126,7 +143,16 @@ impl<V: VirtualMemory + ?Sized> RowStep<'_, V> {
             matches!(row.return_address, RegisterRule::Register(_)) && ip != registers.ip().get();
         let goes_up = caller.sp() > registers.sp() || (kept_in_register && caller.sp() == registers.sp());
         if !row.signal_frame && !goes_up {
-            return Err(NoCaller::Contradiction);
+            let switches = match row.cfa {
+                CfaRule::RegisterAndOffset { register, .. } => {
+                    on_other_stack(self.memory, cfa, registers.sp(), register.0)
+                }
+                CfaRule::Expression(_) => caller.sp() != registers.sp(),
+            };
+            if !switches {
+                return Err(NoCaller::Contradiction);
+            }
+            notes.switched = true;
         }
         *registers = caller;
         Ok(())

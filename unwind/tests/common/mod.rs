@@ -73,7 +73,7 @@ impl Cfi {
     }
 
     pub(crate) fn sections(&self) -> Sections {
-        Sections { eh_frame_hdr: self.header(), eh_frame: self.eh_frame(), text: None }
+        Sections { eh_frame_hdr: self.header(), eh_frame: self.eh_frame(), ..Sections::default() }
     }
 
     pub(crate) fn table(&self) -> UnwindTable {
@@ -124,7 +124,12 @@ pub(crate) fn sections_of(path: &str) -> Option<Sections> {
         section.map(|s| Section::new(s.address(), s.data().unwrap().to_vec())).unwrap_or_default()
     };
     let text = object.section_by_name(".text").map(|section| section.address());
-    Some(Sections { eh_frame_hdr: section(".eh_frame_hdr"), eh_frame: section(".eh_frame"), text })
+    Some(Sections {
+        eh_frame_hdr: section(".eh_frame_hdr"),
+        eh_frame: section(".eh_frame"),
+        debug_frame: section(".debug_frame"),
+        text,
+    })
 }
 
 /// Starts and ends of all functions, by the table of the header.

@@ -1,0 +1,8 @@
+//! The kernel part of a thread's stack: where it begins, what describes the kernel's code, the walk, the names.
+
+mod code;
+mod module;
+mod start;
+mod walk;
+
+pub(super) use code::KernelCode;
