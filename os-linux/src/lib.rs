@@ -76,5 +76,5 @@ pub use find::VmcoreInfo;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
 pub use mm::AddressSpaceOf;
-pub use stack::Stacks;
+pub use stack::{DebugFiles, Stacks};
 pub use task::Task;
