@@ -259,7 +259,12 @@ impl UnwindTable {
         self.check_resident(offset, address)?;
         let at = usize::try_from(offset).map_err(|_| malformed(gimli::Error::OffsetOutOfBounds(offset)))?;
         let partial = section.partial_fde_from_offset(&self.bases, S::Offset::from(at)).map_err(malformed)?;
-        self.check_resident(UnwindOffset::into(partial.cie_offset()) as u64, address)?;
+        let cie: usize = UnwindOffset::into(partial.cie_offset());
+        self.check_resident(cie as u64, address)?;
+        // Nothing counts what looking for a table costs: a CIE is not even read where it is too long.
+        if self.frames.entry_len(cie as u64).is_none_or(|len| len > MAX_ENTRY_BYTES as u64) {
+            return Err(too_large(address));
+        }
         let fde = partial.parse(S::cie_from_offset).map_err(malformed)?;
         if !fde.contains(address) {
             return Err(self.search.uncovered(address));
