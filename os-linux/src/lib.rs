@@ -8,7 +8,8 @@
 //! * a process' [`memory`](Task::memory): its bytes, also those that its page tables lack and the page cache has, its
 //!   [mappings](AddressSpaceOf::mapping_rows) and its [images](AddressSpaceOf::module_rows);
 //! * [`stacks`](Linux::stacks): every thread's stack, running or not, with names: its [whole](Stacks::stack), the
-//!   [kernel part](Stacks::kernel_stack) or the [user part](Stacks::user_stack);
+//!   [kernel part](Stacks::kernel_stack) or the [user part](Stacks::user_stack); with the help of
+//!   [debug files](Linux::stacks_with), if the caller has some;
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
