@@ -8,7 +8,8 @@
 //! * a process' [`memory`](Task::memory): its bytes, also those that its page tables lack and the page cache has, its
 //!   [mappings](AddressSpaceOf::mapping_rows) and its [images](AddressSpaceOf::module_rows);
 //! * [`stacks`](Linux::stacks): every thread's stack, running or not, with names: its [whole](Stacks::stack), the
-//!   [kernel part](Stacks::kernel_stack) or the [user part](Stacks::user_stack);
+//!   [kernel part](Stacks::kernel_stack) or the [user part](Stacks::user_stack); with the help of
+//!   [debug files](Linux::stacks_with), if the caller has some;
 //! * a process' [open files](Task::open_files), its [mounts](Task::mounts) and its
 //!   [environment](AddressSpaceOf::environment); the kernel's [`log`](Linux::log);
 //! * [`sockets`](Linux::sockets) with their owners and [`interfaces`](Linux::interfaces) of all network namespaces;
@@ -82,5 +83,5 @@ pub use find::VmcoreInfo;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
 pub use mm::AddressSpaceOf;
-pub use stack::Stacks;
+pub use stack::{DebugFiles, Stacks};
 pub use task::Task;

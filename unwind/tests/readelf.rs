@@ -157,6 +157,30 @@ fn a_rust_program_is_as_readelf_says() {
     assert!(functions > 1000 && rows > 1000, "{functions} functions, {rows} rows");
 }
 
+/// Go's linker writes `.debug_frame` and no `.eh_frame`.
+#[test]
+fn a_go_program_is_as_readelf_says() {
+    let directory = std::env::temp_dir().join(format!("vmc-go-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let source = "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n";
+    std::fs::write(directory.join("main.go"), source).unwrap();
+    let mut go = Command::new("go");
+    go.args(["build", "-ldflags=-compressdwarf=false", "-o", "program", "main.go"]);
+    go.current_dir(&directory).env("GO111MODULE", "off").env("CGO_ENABLED", "0");
+    let built = go.env("HOME", &directory).env("GOCACHE", directory.join("cache")).output();
+    match built {
+        Err(_) => common::skip("go is not there"),
+        Ok(built) => {
+            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+            let program = directory.join("program");
+            let (functions, rows, _) =
+                as_readelf_says(program.to_str().unwrap()).unwrap_or((usize::MAX, usize::MAX, 0));
+            assert!(functions > 1000 && rows > 1000, "{functions} functions, {rows} rows");
+        }
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn the_index_finds_what_the_header_finds() {
     let Some(sections) = libc() else { return };

@@ -323,6 +323,17 @@ pub struct FrameModule {
     pub base: VirtAddr,
     /// Its build-id.
     pub build_id: Option<BuildId>,
+    /// The debug file that it names itself.
+    pub debug_link: Option<DebugLink>,
+}
+
+/// What an image says in `.gnu_debuglink` of its debug file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DebugLink {
+    /// The file's name. The guest's word: anything may stand in it, paths too.
+    pub name: Arc<[u8]>,
+    /// The CRC32 (IEEE 802.3) of the file.
+    pub crc: u32,
 }
 
 /// A thread's stack.

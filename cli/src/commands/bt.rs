@@ -12,7 +12,7 @@ use vmc_unwind::Cache;
 
 use crate::args::Format;
 use crate::commands::{Context, threads};
-use crate::debug::{DebugFiles, Place, Refined, Source, refine};
+use crate::debug::{DebugFiles, Place, Refined, Source, UnwindFiles, refine};
 use crate::demangle::{cut, demangle};
 use crate::failure::Failure;
 use crate::output::{Column, Object, Output, Row, address, object, optional};
@@ -64,7 +64,14 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
         }
     }
     // The kernel part needs nothing of processes.
-    let stacks = context.linux.stacks(if options.part == Part::Kernel { &[] } else { &tasks });
+    let of = if options.part == Part::Kernel { &[][..] } else { &tasks };
+    let mut files = DebugFiles::new(&context.common.symbols);
+    let stacks = if files.is_empty() {
+        context.linux.stacks(of)
+    } else {
+        let limit = context.linux.limits().unwind_bytes;
+        context.linux.stacks_with(of, &mut UnwindFiles { files: &mut files, limit })
+    };
     let limit = context.linux.limits().demangled_bytes;
     // Stacks do not depend on one another; each worker keeps its own rules.
     let one = |cache: &mut Cache, task: &Task<'_, '_>| {
@@ -78,12 +85,12 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
         StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
     };
     let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
-    let mut files = DebugFiles::new(&context.common.symbols);
     if !files.is_empty() {
         let places: Vec<Place> =
             rows.iter().flat_map(|row| &row.stack.frames).filter_map(Place::of).collect();
         let refined = refine(&mut files, places.iter(), options.lines, context.linux.limits());
         rows.iter_mut().for_each(|row| row.refine(&refined));
+        files.remarks().for_each(|remark| context.notes.detail(remark));
     } else if options.lines {
         context.notes.warning(&"--lines needs debug files: name their directory by --symbols");
     }

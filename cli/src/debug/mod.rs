@@ -1,12 +1,18 @@
-//! Debug files that the user gives by `--symbols`: they refine the names of user frames, and tell inlined functions and lines.
+//! Debug files that the user gives by `--symbols`: they refine the names of user frames, tell inlined functions and lines, and
+//! help to unwind what brings no unwind information itself.
 //!
-//! They are found by build-id, so that no other program's names are taken for this one's. They are no more trusted than the
+//! They are found by build-id or by the name and checksum in `.gnu_debuglink`, so that no other program's names are taken for
+//! this one's. They are no more trusted than the
 //! guest: parsing is bounded by their size, and a file that makes no sense is passed over.
 
 mod find;
+mod frames;
 #[cfg(feature = "lines")]
 mod lines;
+mod link;
 mod refine;
+mod scan;
 
 pub(crate) use find::DebugFiles;
+pub(crate) use frames::UnwindFiles;
 pub(crate) use refine::{Place, Refined, Source, refine};

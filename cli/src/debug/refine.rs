@@ -7,25 +7,28 @@ use object::{Object, ObjectSegment, ObjectSymbol, SymbolKind};
 use vmc::Limits;
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::text::lossless;
-use vmc::view::{BuildId, FoundBy, Frame};
+use vmc::view::{FoundBy, Frame};
 
 use super::find::DebugFiles;
+use super::link::Name;
 
-/// A place in a program: its build-id, and how far from its image's start.
+/// A place in a program: what leads to its debug file, and how far from its image's start.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
-    id: BuildId,
+    image: Name,
     offset: u64,
 }
 
 impl Place {
-    /// Where a frame stands, by the byte that names it; nothing where its image or build-id is not known.
+    /// Where a frame stands, by the byte that names it; nothing where its image, or what leads to its debug
+    /// file, is not known.
     pub(crate) fn of(frame: &Frame) -> Option<Self> {
         let module = frame.module.as_ref()?;
         // All but the innermost and those that were interrupted stand behind a call.
         let back = u64::from(frame.found_by != FoundBy::Registers && !frame.signal);
         let offset = frame.ip.get().checked_sub(module.base.get())?.checked_sub(back)?;
-        Some(Self { id: module.build_id.clone()?, offset })
+        let image = Name::of(module.build_id.as_ref(), module.debug_link.as_ref())?;
+        Some(Self { image, offset })
     }
 }
 
@@ -59,15 +62,15 @@ pub(crate) fn refine<'p>(
     lines: bool,
     limits: &Limits,
 ) -> HashMap<Place, Refined> {
-    let mut by_file: HashMap<&BuildId, BTreeSet<u64>> = HashMap::new();
+    let mut by_file: HashMap<&Name, BTreeSet<u64>> = HashMap::new();
     for place in places {
-        by_file.entry(&place.id).or_default().insert(place.offset);
+        by_file.entry(&place.image).or_default().insert(place.offset);
     }
     let mut found = HashMap::new();
-    for (id, offsets) in by_file {
-        let Some(bytes) = files.read(id) else { continue };
+    for (image, offsets) in by_file {
+        let Some(bytes) = files.read(image) else { continue };
         for (offset, refined) in in_file(&bytes, &offsets, lines, limits).unwrap_or_default() {
-            found.insert(Place { id: id.clone(), offset }, refined);
+            found.insert(Place { image: image.clone(), offset }, refined);
         }
     }
     found
@@ -122,6 +125,7 @@ fn symbols(file: &ElfFile64<'_, object::LittleEndian>, limits: &Limits) -> Symbo
 mod tests {
     use super::*;
     use std::path::Path;
+    use vmc::view::BuildId;
 
     /// The host's libc, under a name of no meaning, is found by its build-id and names what it exports.
     #[test]
@@ -132,18 +136,20 @@ mod tests {
             return;
         };
         let file = ElfFile64::<object::LittleEndian>::parse(&*bytes).unwrap();
-        let id = BuildId(file.build_id().unwrap().unwrap().into());
+        let of = |id: &[u8]| Name { id: Some(BuildId(id.into())), link: None };
+        let image = of(file.build_id().unwrap().unwrap());
         let directory = std::env::temp_dir().join(format!("vmc-debug-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("deep/er")).unwrap();
         std::fs::write(directory.join("deep/er/thing"), &bytes).unwrap();
         std::fs::write(directory.join("deep/noise"), b"\x7fELF and no more").unwrap();
         let mut files = DebugFiles::new(std::slice::from_ref(&directory));
-        assert_eq!(files.read(&id).as_deref(), Some(&*bytes));
-        assert_eq!(files.read(&BuildId([1, 2, 3, 4].into())), None);
-        assert_eq!(files.read(&BuildId([].into())), None);
+        assert_eq!(files.read(&image).as_deref(), Some(&*bytes));
+        assert_eq!(files.read(&of(&[1, 2, 3, 4])), None);
+        assert_eq!(files.read(&of(&[])), None);
         let malloc = file.dynamic_symbols().find(|symbol| symbol.name() == Ok("malloc")).unwrap();
         // A file without `.symtab` names nothing; one with it does.
-        let places = [Place { id: id.clone(), offset: malloc.address() + 1 }, Place { id, offset: u64::MAX }];
+        let places =
+            [Place { image: image.clone(), offset: malloc.address() + 1 }, Place { image, offset: u64::MAX }];
         let found = refine(&mut files, places.iter(), true, &Limits::default());
         assert_eq!(found.len(), 2);
         let symbol = found[&places[0]].symbol.as_ref();

@@ -8,10 +8,11 @@ use core::ops::Range;
 use once_cell::race::OnceBox;
 use vmc::Limits;
 use vmc::symbols::SymbolTable;
-use vmc::view::BuildId;
+use vmc::view::{BuildId, DebugLink};
 use vmc_unwind::{NoTable, UnwindTable};
 
 use super::headers::{Headers, Segment};
+use super::tables::Further;
 use crate::mm::CachedFile;
 
 /// Where an image's bytes are.
@@ -74,6 +75,8 @@ pub(crate) struct ElfImage<'k, 'm> {
     table: OnceBox<Result<UnwindTable, NoTable>>,
     symbols: OnceBox<SymbolTable>,
     build_id: OnceBox<Option<BuildId>>,
+    debug_link: OnceBox<Option<DebugLink>>,
+    pub(super) further: Further,
 }
 
 impl<'k, 'm> ElfImage<'k, 'm> {
@@ -88,6 +91,8 @@ impl<'k, 'm> ElfImage<'k, 'm> {
             table: OnceBox::new(),
             symbols: OnceBox::new(),
             build_id: OnceBox::new(),
+            debug_link: OnceBox::new(),
+            further: Further::default(),
         })
     }
 
@@ -133,5 +138,10 @@ impl<'k, 'm> ElfImage<'k, 'm> {
     /// Its build-id.
     pub(crate) fn build_id(&self) -> Option<&BuildId> {
         self.build_id.get_or_init(|| Box::new(self.read_build_id())).as_ref()
+    }
+
+    /// The debug file that it names.
+    pub(crate) fn debug_link(&self) -> Option<&DebugLink> {
+        self.debug_link.get_or_init(|| Box::new(self.read_debug_link())).as_ref()
     }
 }

@@ -5,11 +5,14 @@
 
 #[cfg(feature = "xz")]
 mod debug_data;
+mod debug_link;
 mod go;
 mod headers;
 mod image;
 mod names;
 mod notes;
+mod packed;
 mod sections;
+mod tables;
 
 pub(crate) use image::{ElfImage, Source};

@@ -34,10 +34,14 @@ impl ElfImage<'_, '_> {
     }
 
     /// The table of `.debug_frame`, which nothing maps.
-    fn debug_frame(&self) -> Option<UnwindTable> {
-        let part = self.section_named(b".debug_frame")?;
-        let (bytes, missing) = self.source.read(part.offset, part.size, self.limits.unwind_bytes)?;
-        let debug_frame = Section { address: 0, bytes, missing };
+    pub(super) fn debug_frame(&self) -> Option<UnwindTable> {
+        let debug_frame = match self.section_named(b".debug_frame") {
+            Some(part) => {
+                let (bytes, missing) = self.source.read(part.offset, part.size, self.limits.unwind_bytes)?;
+                Section { address: 0, bytes, missing }
+            }
+            None => Section::new(0, self.unpacked(b".debug_frame", b".zdebug_frame")?),
+        };
         Some(UnwindTable::new(Sections { debug_frame, ..Sections::default() }))
     }
 

@@ -6,4 +6,4 @@ mod perf_map;
 mod registers;
 mod walk;
 
-pub use modules::Stacks;
+pub use modules::{DebugFiles, Stacks};

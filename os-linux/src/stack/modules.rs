@@ -12,9 +12,9 @@ use core::ops::Range;
 use hashbrown::HashMap;
 use once_cell::race::OnceBox;
 use vmc::symbols::SymbolTable;
-use vmc::view::{FrameModule, Module, RowErrors};
+use vmc::view::{BuildId, DebugLink, FrameModule, Module, RowErrors};
 use vmc::{ReadExt, VirtAddr};
-use vmc_unwind::{Found, Modules, NoTable};
+use vmc_unwind::{Found, Modules, NoTable, Sections};
 
 use crate::elf::{ElfImage, Source};
 use crate::error::LinuxError;
@@ -80,6 +80,25 @@ impl<'m> Linux<'m> {
     /// their images.
     #[must_use]
     pub fn stacks<'k>(&'k self, tasks: &[Task<'k, 'm>]) -> Stacks<'k, 'm> {
+        self.gather(tasks)
+    }
+
+    /// The same, with debug files: they are asked about each image that brings no unwind information, or has not all of it in
+    /// memory.
+    #[must_use]
+    pub fn stacks_with<'k>(&'k self, tasks: &[Task<'k, 'm>], files: &mut dyn DebugFiles) -> Stacks<'k, 'm> {
+        let mut stacks = self.gather(tasks);
+        for image in &mut stacks.images {
+            if image.lacks_unwind_information()
+                && let Some(sections) = files.unwind_sections(image.build_id(), image.debug_link())
+            {
+                image.give(sections);
+            }
+        }
+        stacks
+    }
+
+    fn gather<'k>(&'k self, tasks: &[Task<'k, 'm>]) -> Stacks<'k, 'm> {
         let mut gathering = Gathering { linux: self, images: Vec::new(), by_inode: HashMap::new() };
         let mut processes = HashMap::new();
         for task in tasks {
@@ -95,6 +114,13 @@ impl<'m> Linux<'m> {
         }
         Stacks { linux: self, images: gathering.images, processes, kernel: Lazy::new() }
     }
+}
+
+/// Debug files that somebody else has: nothing here opens files.
+pub trait DebugFiles {
+    /// What the debug file of an image has for unwinding, by the image's build-id and by the file that it names itself. Both
+    /// are the guest's word. The answer is believed to be of the same link as the image.
+    fn unwind_sections(&mut self, build_id: Option<&BuildId>, link: Option<&DebugLink>) -> Option<Sections>;
 }
 
 /// Images on their way into [`Stacks`].
@@ -124,6 +150,7 @@ impl<'k, 'm> Gathering<'k, 'm> {
                 path: image.path.clone(),
                 base: VirtAddr::new(image.extent().0.wrapping_add(bias)),
                 build_id: image.build_id().cloned(),
+                debug_link: image.debug_link().cloned(),
             }))
         });
         CodeRange { range: area.start..area.end, image, module }
@@ -182,8 +209,17 @@ impl Modules for CodeOf<'_, '_, '_> {
         let Some((index, bias)) = code.image else {
             return Some(Found { range: code.range.clone(), bias: 0, table: Err(NoTable::None) });
         };
-        let table = self.stacks.images.get(index).map_or(Err(NoTable::None), ElfImage::table);
-        Some(Found { range: code.range.clone(), bias, table })
+        let Some(image) = self.stacks.images.get(index) else {
+            return Some(Found { range: code.range.clone(), bias, table: Err(NoTable::None) });
+        };
+        let (table, holds) = image.table_at(address.get().wrapping_sub(bias));
+        // Where there are several tables, an answer holds for one function; it is clipped to the mapping.
+        let range = holds.map_or(code.range.clone(), |holds| {
+            let start = VirtAddr::new(holds.start.wrapping_add(bias)).max(code.range.start);
+            let end = VirtAddr::new(holds.end.wrapping_add(bias)).min(code.range.end);
+            if (start..end).contains(&address) { start..end } else { address..address.wrapping_add(1) }
+        });
+        Some(Found { range, bias, table })
     }
 }
 

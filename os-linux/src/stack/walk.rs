@@ -88,8 +88,9 @@ impl CodeOf<'_, '_, '_> {
         at: VirtAddr,
         scratch: &mut Scratch,
     ) -> Option<VirtAddr> {
-        let table = self.stacks.images.get(image)?.table().ok()?;
-        let function = table.function_at(at.get().wrapping_sub(bias), scratch)?;
+        let address = at.get().wrapping_sub(bias);
+        let table = self.stacks.images.get(image)?.table_at(address).0.ok()?;
+        let function = table.function_at(address, scratch)?;
         Some(VirtAddr::new(function.start.wrapping_add(bias)))
     }
 

@@ -85,6 +85,14 @@ impl Search {
         }
     }
 
+    /// Could all that it searches be read?
+    pub(super) const fn is_whole(&self) -> bool {
+        match self {
+            Self::Header { section, .. } => section.missing.is_empty(),
+            Self::Index { incomplete, .. } => incomplete.is_none(),
+        }
+    }
+
     /// What it means that no FDE covers `address`: there is none, or it lies in what could not be read.
     pub(super) fn uncovered(&self, address: u64) -> RowError {
         match self {

@@ -51,6 +51,14 @@ impl Section {
         Some(u32::from_le_bytes(*bytes))
     }
 
+    /// The length that the CIE or FDE at `offset` tells of itself.
+    pub(crate) fn entry_len(&self, offset: u64) -> Option<u64> {
+        match self.u32_at(offset)? {
+            u32::MAX => self.u64_at(offset.checked_add(4)?),
+            len => Some(len.into()),
+        }
+    }
+
     /// The 64-bit number at `offset`.
     pub(crate) fn u64_at(&self, offset: u64) -> Option<u64> {
         let bytes = self.bytes.get(usize::try_from(offset).ok()?..)?.first_chunk::<8>()?;
@@ -107,6 +115,12 @@ mod tests {
     fn numbers_end_with_the_bytes() {
         let section = Section::new(0, vec![1, 0, 0, 0, 2, 0, 0, 0, 0]);
         assert_eq!((section.u32_at(0), section.u32_at(5), section.u32_at(6)), (Some(1), Some(0), None));
+        let long = Section::new(0, [vec![0xff; 4], vec![7, 0, 0, 0, 0, 0, 0, 0]].concat());
+        assert_eq!(
+            (section.entry_len(4), long.entry_len(0), long.entry_len(1)),
+            (Some(2), Some(7), Some(0x07ff_ffff))
+        );
+        assert_eq!((long.entry_len(10), long.entry_len(u64::MAX)), (None, None));
         assert_eq!(
             (section.u64_at(1), section.u64_at(2), section.u32_at(u64::MAX)),
             (Some(2 << 24), None, None)

@@ -169,6 +169,21 @@ impl UnwindTable {
         full_row(&fde, self.raw_row(section, &fde, address, scratch)?).ok_or(too_large(address))
     }
 
+    /// The same as [`function_at`](Self::function_at), for those who choose among tables: nothing is evaluated.
+    #[must_use]
+    pub fn covering(&self, address: u64) -> Option<Range<u64>> {
+        match self.format {
+            Format::EhFrame => self.fde_at(&self.eh_section(), address).ok().map(|fde| range_of(&fde)),
+            Format::DebugFrame => self.fde_at(&self.debug_section(), address).ok().map(|fde| range_of(&fde)),
+        }
+    }
+
+    /// Could all of its section be read?
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.frames.missing.is_empty() && self.search.is_whole()
+    }
+
     /// The function (what one FDE covers) that `address` lies in; nothing where none does, or it cannot be read.
     #[must_use]
     pub fn function_at(&self, address: u64, scratch: &mut Scratch) -> Option<Range<u64>> {
@@ -227,19 +242,34 @@ impl UnwindTable {
         address: u64,
         scratch: &mut Scratch,
     ) -> Result<Fde<'t>, RowError> {
+        let fde = self.fde_at(section, address)?;
+        let bytes = fde.entry_len().saturating_add(fde.cie().entry_len());
+        scratch.spent = scratch.spent.saturating_add(bytes);
+        if bytes > MAX_ENTRY_BYTES { Err(too_large(address)) } else { Ok(fde) }
+    }
+
+    #[inline]
+    fn fde_at<'t, S: UnwindSection<Bytes<'t>>>(
+        &self,
+        section: &S,
+        address: u64,
+    ) -> Result<Fde<'t>, RowError> {
         let malformed = |reason| RowError::Malformed { address, reason };
         let offset = self.search.find(address, &self.frames)?;
         self.check_resident(offset, address)?;
         let at = usize::try_from(offset).map_err(|_| malformed(gimli::Error::OffsetOutOfBounds(offset)))?;
         let partial = section.partial_fde_from_offset(&self.bases, S::Offset::from(at)).map_err(malformed)?;
-        self.check_resident(UnwindOffset::into(partial.cie_offset()) as u64, address)?;
+        let cie: usize = UnwindOffset::into(partial.cie_offset());
+        self.check_resident(cie as u64, address)?;
+        // Nothing counts what looking for a table costs: a CIE is not even read where it is too long.
+        if self.frames.entry_len(cie as u64).is_none_or(|len| len > MAX_ENTRY_BYTES as u64) {
+            return Err(too_large(address));
+        }
         let fde = partial.parse(S::cie_from_offset).map_err(malformed)?;
         if !fde.contains(address) {
             return Err(self.search.uncovered(address));
         }
-        let bytes = fde.entry_len().saturating_add(fde.cie().entry_len());
-        scratch.spent = scratch.spent.saturating_add(bytes);
-        if bytes > MAX_ENTRY_BYTES { Err(too_large(address)) } else { Ok(fde) }
+        Ok(fde)
     }
 
     fn raw_row<'s, 't, S: UnwindSection<Bytes<'t>>>(

@@ -70,7 +70,12 @@ impl<'k, 'm> KernelCode<'k, 'm> {
             table,
             saved: saved_registers(linux)?,
             image: start..end,
-            module: Arc::new(FrameModule { path: String::from("kernel"), base: start, build_id }),
+            module: Arc::new(FrameModule {
+                path: String::from("kernel"),
+                base: start,
+                build_id,
+                debug_link: None,
+            }),
             modules: OnceBox::new(),
         })
     }

@@ -38,7 +38,12 @@ impl ModuleCode {
     pub(super) fn new(row: Module) -> Self {
         Self {
             object: row.object,
-            module: Arc::new(FrameModule { path: row.name, base: row.base, build_id: row.build_id }),
+            module: Arc::new(FrameModule {
+                path: row.name,
+                base: row.base,
+                build_id: row.build_id,
+                debug_link: None,
+            }),
             table: Lazy::new(),
             symbols: OnceBox::new(),
         }
