@@ -106,3 +106,53 @@ impl ElfImage<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::super::Source;
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use object::{Object, ObjectSymbol, SymbolKind};
+    use vmc::Limits;
+
+    /// Libraries of both classes, as object's own reader has them: with section headers and without.
+    #[test]
+    fn both_classes_are_as_object_says() {
+        for path in ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib32/libc.so.6"] {
+            let Ok(bytes) = std::fs::read(path) else {
+                std::println!("skipped: {path} is not there");
+                continue;
+            };
+            let file = object::File::parse(&*bytes).unwrap();
+            let functions = file.dynamic_symbols().filter(|symbol| {
+                symbol.kind() == SymbolKind::Text && symbol.is_definition() && symbol.size() > 0
+            });
+            let expected: Vec<u64> = functions.map(|symbol| symbol.address()).collect();
+            assert!(expected.len() > 1000);
+            let mut without = bytes.clone();
+            // e_shoff and e_shnum.
+            let (offset, count) =
+                if file.is_64() { (0x28..0x30, 0x3c..0x3e) } else { (0x20..0x24, 0x30..0x32) };
+            without[offset].fill(0);
+            without[count].fill(0);
+            for bytes in [bytes.clone(), without] {
+                let limits = Limits::default();
+                let image = ElfImage::new(String::new(), Source::Bytes(bytes), &limits).unwrap();
+                let symbols = image.symbols();
+                for address in &expected {
+                    assert_eq!(symbols.at(*address).map(|symbol| symbol.address), Some(*address), "{path}");
+                }
+                let id = image.build_id().map(|id| &*id.0);
+                assert_eq!(id, file.build_id().unwrap());
+                let table = image.table().unwrap();
+                let mut scratch = vmc_unwind::Scratch::new();
+                let described =
+                    expected.iter().filter(|address| table.row_for(**address, &mut scratch).is_ok());
+                assert!(described.count() > expected.len() * 9 / 10, "{path}");
+            }
+        }
+    }
+}
