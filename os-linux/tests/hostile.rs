@@ -166,3 +166,25 @@ fn a_kernel_that_vmcoreinfo_does_not_lead_to_is_not_believed() {
     let why = Linux::open(&guest, &guest.image).unwrap_err().to_string();
     assert!(why.contains("no Linux kernel found") && why.contains("does not hold release"), "{why}");
 }
+
+/// A thread that is said to run 32-bit code, in a 64-bit program.
+#[test]
+fn a_wrong_code_segment_costs_one_stack() {
+    let guest = patched(|linux| {
+        let task = named(linux, "deep").address();
+        let stack = linux.space().read_u64(member(linux, "task_struct", "stack", task)).unwrap();
+        let registers = VirtAddr::new(stack + (16 << 10) - linux.types().size_of("pt_regs").unwrap());
+        let cs = member(linux, "pt_regs", "cs", registers);
+        assert_eq!(linux.space().read_u64(cs).unwrap(), 0x33);
+        (cs, 0x23)
+    });
+    let linux = open(&guest);
+    let tasks = [named(&linux, "deep"), named(&linux, "init")];
+    let stacks = linux.stacks(&tasks);
+    let mut cache = vmc_unwind::Cache::new();
+    for guess in [false, true] {
+        let [deep, init] = tasks.each_ref().map(|task| stacks.user_stack(task, guess, &mut cache));
+        assert!(matches!(deep.stop, Some(Stop::NoUnwindInfo(at)) if at.get() < 1 << 32), "{deep:?}");
+        assert_eq!(init.stop, Some(Stop::End));
+    }
+}

@@ -6,6 +6,8 @@ use gimli::{
 };
 use vmc::{VirtAddr, VirtualMemory};
 
+use crate::cfi::AddressSize;
+
 /// Why an expression has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
@@ -34,21 +36,21 @@ impl<'e> EvaluationStorage<Reader<'e>> for Fixed {
     type Result = [Piece<Reader<'e>>; 1];
 }
 
-const ENCODING: Encoding = Encoding { address_size: 8, format: Format::Dwarf32, version: 5 };
-
-/// Evaluates `bytes`, with `initial` on the stack, in at most `steps` operations.
+/// Evaluates `bytes`, with `initial` on the stack, in at most `steps` operations. Values wrap at `size`.
 ///
 /// # Errors
 /// [`ExpressionError`]: what it asked for in vain.
 pub fn evaluate<V: VirtualMemory + ?Sized>(
     bytes: &[u8],
+    size: AddressSize,
     initial: Option<u64>,
     register: impl Fn(Register) -> Option<u64>,
     memory: &V,
     steps: u32,
 ) -> Result<u64, ExpressionError> {
     let bytes = EndianSlice::new(bytes, LittleEndian);
-    let mut evaluation = Evaluation::<_, Fixed>::new_in(bytes, ENCODING);
+    let encoding = Encoding { address_size: size.bytes(), format: Format::Dwarf32, version: 5 };
+    let mut evaluation = Evaluation::<_, Fixed>::new_in(bytes, encoding);
     evaluation.set_max_iterations(steps);
     if let Some(initial) = initial {
         evaluation.set_initial_value(initial);
@@ -92,7 +94,7 @@ mod tests {
     fn run(bytes: &[u8]) -> Result<u64, ExpressionError> {
         let memory = Words::new(0x1000, &[0x1122_3344_5566_7788, 0x2000]);
         let register = |register: Register| (register.0 == 7).then_some(0x1000);
-        evaluate(bytes, Some(0x10), register, &memory, 100)
+        evaluate(bytes, AddressSize::Eight, Some(0x10), register, &memory, 100)
     }
 
     #[test]
@@ -101,6 +103,15 @@ mod tests {
         assert_eq!(run(&[dw::DW_OP_breg7.0, 0, dw::DW_OP_deref_size.0, 2]), Ok(0x7788));
         // What ld writes for .plt: CFA = rsp + 8 + ((rip & 15) >= 11) * 8, here with rax for rip.
         assert_eq!(run(&[dw::DW_OP_lit5.0, dw::DW_OP_lit3.0, dw::DW_OP_shl.0, dw::DW_OP_plus.0]), Ok(0x38));
+    }
+
+    #[test]
+    fn values_wrap_where_addresses_do() {
+        let memory = Words::new(0x1000, &[]);
+        let bytes = [dw::DW_OP_lit1.0, dw::DW_OP_plus.0];
+        let wrapped = |size| evaluate(&bytes, size, Some(0xffff_ffff), |_| None, &memory, 100);
+        assert_eq!(wrapped(AddressSize::Four), Ok(0));
+        assert_eq!(wrapped(AddressSize::Eight), Ok(1 << 32));
     }
 
     #[test]

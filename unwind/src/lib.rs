@@ -17,7 +17,7 @@
 //! # What it is not for
 //! It names no functions, and a walk guesses nothing: where no rule and no code says how to go on, it stops and says so
 //! (guesses are to be had apart, by [`guess_callers`]). It does not run personality routines or landing pads. Today it reads
-//! `.eh_frame`, `.debug_frame`, ORC and the code of x86_64; other formats and architectures have their place beside it.
+//! `.eh_frame` and `.debug_frame` of x86_64 and [i386](x86), ORC and the code of x86_64; other formats and architectures have their place beside it.
 //!
 //! # Why it is fast
 //! FDEs are found by binary search in `.eh_frame_hdr` as it lies there; nothing is parsed ahead. What compilers write is
@@ -87,17 +87,19 @@ pub mod expression;
 pub mod frame;
 pub mod module;
 pub mod orc;
+mod row_step;
 pub mod scan;
 #[cfg(test)]
 mod test_memory;
 pub mod unwinder;
+pub mod x86;
 pub mod x86_64;
 
 pub use cache::Cache;
-pub use cfi::{Row, RowError, Scratch, Section, Sections, UnwindTable, eh_frame_address};
+pub use cfi::{AddressSize, Row, RowError, Scratch, Section, Sections, UnwindTable, eh_frame_address};
 pub use code_address::CodeAddress;
 pub use frame::Frame;
 pub use gimli;
 pub use module::{Found, Module, ModuleMap, Modules, NoTable};
-pub use scan::guess_callers;
+pub use scan::{guess_callers, guess_callers_x86};
 pub use unwinder::{Unwinder, Walk};

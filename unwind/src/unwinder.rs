@@ -11,15 +11,16 @@ use crate::cfi::{Described, RowError};
 use crate::code_address::CodeAddress;
 use crate::frame::Frame;
 use crate::module::{Found, Modules, NoTable};
+use crate::row_step::{NoCaller, Notes, RowStep};
 use crate::x86_64::Registers;
 use crate::x86_64::bare::{Bare, BareFrame, bare_step};
-use crate::x86_64::step::{NoCaller, Notes, RowStep, by_rule};
+use crate::x86_64::step::by_rule;
 
 /// Walks stacks of one process: its modules, its memory, and the bounds.
 pub struct Unwinder<'a, M: ?Sized, V: ?Sized> {
-    modules: &'a M,
-    memory: &'a V,
-    limits: &'a Limits,
+    pub(crate) modules: &'a M,
+    pub(crate) memory: &'a V,
+    pub(crate) limits: &'a Limits,
 }
 
 impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
@@ -186,17 +187,8 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         Ok(())
     }
 
-    /// Every step but those over signal frames and to other stacks goes up, so a walk in circles comes by here.
     fn note_signal(&mut self) -> Result<(), Stop> {
-        let here = (self.address.address(), self.registers.sp());
-        if self.signals.contains(&here) {
-            return Err(Stop::BadFrame(here.0));
-        }
-        if self.signals.len() >= self.limits.signal_frames {
-            return Err(Stop::Limit);
-        }
-        self.signals.push(here);
-        Ok(())
+        note_signal(&mut self.signals, (self.address.address(), self.registers.sp()), self.limits)
     }
 
     /// A step where no table describes the code.
@@ -251,24 +243,49 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
 
     #[cold]
     fn no_caller(&self, why: NoCaller) -> Stop {
-        let bad = Stop::BadFrame(self.address.address());
-        match why {
-            NoCaller::Outermost => Stop::End,
-            NoCaller::NotResident(at) => Stop::NotResident(at),
-            // It is missing because memory was, further up.
-            NoCaller::UnknownRegister => self.unread.map_or(bad, Stop::NotResident),
-            NoCaller::Contradiction => bad,
-        }
+        no_caller(why, self.unread, self.address.address())
     }
 
     #[cold]
     fn row_error(&self, error: RowError, bias: u64) -> Stop {
-        let ip = self.address.address();
-        match error {
-            RowError::NoFde { .. } => Stop::NoUnwindInfo(ip),
-            RowError::NotResident { address } => Stop::NotResident(VirtAddr::new(address.wrapping_add(bias))),
-            RowError::Malformed { .. } => Stop::BadFrame(ip),
-        }
+        row_error(error, bias, self.address.address())
+    }
+}
+
+/// Every step but those over signal frames and to other stacks goes up, so a walk in circles comes by here. `here`: the
+/// signal frame's address and stack pointer.
+pub(crate) fn note_signal(
+    signals: &mut Vec<(VirtAddr, VirtAddr)>,
+    here: (VirtAddr, VirtAddr),
+    limits: &Limits,
+) -> Result<(), Stop> {
+    if signals.contains(&here) {
+        return Err(Stop::BadFrame(here.0));
+    }
+    if signals.len() >= limits.signal_frames {
+        return Err(Stop::Limit);
+    }
+    signals.push(here);
+    Ok(())
+}
+
+/// Why a walk ends at `ip`, where its frame has no caller. `unread`: where a saved register could not be read on the way.
+pub(crate) fn no_caller(why: NoCaller, unread: Option<VirtAddr>, ip: VirtAddr) -> Stop {
+    match why {
+        NoCaller::Outermost => Stop::End,
+        NoCaller::NotResident(at) => Stop::NotResident(at),
+        // It is missing because memory was, further up.
+        NoCaller::UnknownRegister => unread.map_or(Stop::BadFrame(ip), Stop::NotResident),
+        NoCaller::Contradiction => Stop::BadFrame(ip),
+    }
+}
+
+/// Why a walk ends at `ip`, where there is no row for it.
+pub(crate) fn row_error(error: RowError, bias: u64, ip: VirtAddr) -> Stop {
+    match error {
+        RowError::NoFde { .. } => Stop::NoUnwindInfo(ip),
+        RowError::NotResident { address } => Stop::NotResident(VirtAddr::new(address.wrapping_add(bias))),
+        RowError::Malformed { .. } => Stop::BadFrame(ip),
     }
 }
 

@@ -19,12 +19,15 @@ use vmc::{Limits, VirtAddr};
 use vmc_unwind::cfi::{CfaRule, RegisterRule, Row};
 use vmc_unwind::gimli::{Register, X86_64};
 use vmc_unwind::x86_64::Registers;
-use vmc_unwind::{Cache, Module, ModuleMap, Scratch, UnwindTable, Unwinder};
+use vmc_unwind::{AddressSize, Cache, Module, ModuleMap, Scratch, UnwindTable, Unwinder};
 
 const NAMES: [&str; 17] = [
     "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
     "r15", "ra",
 ];
+/// Debian's libc6-i386.
+const LIBC_32: &str = "/usr/lib32/libc.so.6";
+const NAMES_32: [&str; 9] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "ra"];
 
 /// Our rule in readelf's words.
 fn cell(rule: RegisterRule) -> String {
@@ -39,17 +42,17 @@ fn cell(rule: RegisterRule) -> String {
     }
 }
 
-fn compare(row: &Row, columns: &[&str], cells: &[&str], at: u64) {
+fn compare(names: &[&str], row: &Row, columns: &[&str], cells: &[&str], at: u64) {
     let cfa = match row.cfa {
         CfaRule::RegisterAndOffset { register, offset } => {
-            format!("{}{offset:+}", NAMES[usize::from(register.0)])
+            format!("{}{offset:+}", names[usize::from(register.0)])
         }
         CfaRule::Expression(_) => "exp".into(),
     };
     assert_eq!(cfa, cells[0], "CFA at {at:#x}");
     let mut theirs: HashMap<&str, &str> = columns.iter().copied().zip(cells[1..].iter().copied()).collect();
-    for (number, name) in (0u16..).zip(NAMES) {
-        let rule = if number == 16 { row.return_address } else { row.register(Register(number)) };
+    for (number, name) in (0u16..).zip(names) {
+        let rule = if *name == "ra" { row.return_address } else { row.register(Register(number)) };
         assert_eq!(cell(rule), theirs.remove(name).unwrap_or("u"), "{name} at {at:#x}");
     }
 }
@@ -57,7 +60,7 @@ fn compare(row: &Row, columns: &[&str], cells: &[&str], at: u64) {
 /// Compares at every address of every FDE of the file at `path`; gives how many FDEs, rows and addresses there were.
 fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
     let Some(sections) = sections_of(path) else {
-        common::skip(&format!("{path} is not there, or no little-endian 64-bit ELF file"));
+        common::skip(&format!("{path} is not there, or no little-endian ELF file"));
         return None;
     };
     let Ok(output) = Command::new("readelf").args(["--debug-dump=frames-interp", path]).output() else {
@@ -65,6 +68,7 @@ fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
         return None;
     };
     let text = String::from_utf8(output.stdout).unwrap();
+    let names: &[&str] = if sections.address_size == AddressSize::Four { &NAMES_32 } else { &NAMES };
     let table = UnwindTable::new(sections);
     let mut scratch = Scratch::new();
     let (mut functions, mut rows, mut addresses) = (0, 0, 0);
@@ -105,7 +109,7 @@ fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
             for address in *at..next {
                 let row = table.row_for(address, &mut scratch).unwrap();
                 assert_eq!(row.function, start..end);
-                compare(&row, &columns, cells, address);
+                compare(names, &row, &columns, cells, address);
                 addresses += 1;
             }
         }
@@ -146,6 +150,13 @@ fn libstdcpp_is_as_readelf_says() {
         return common::skip("libstdc++.so.6 is not there");
     }
     library(name, 1000);
+}
+
+#[test]
+fn a_32_bit_libc_is_as_readelf_says() {
+    if let Some((functions, rows, _)) = as_readelf_says(LIBC_32) {
+        assert!(functions > 1000 && rows > functions, "{functions} functions, {rows} rows");
+    }
 }
 
 #[test]
@@ -193,7 +204,7 @@ fn the_index_finds_what_the_header_finds() {
             assert_eq!(row, by_index.row_for(address, &mut scratch), "{address:#x}");
         }
     }
-    let address = vmc_unwind::eh_frame_address(&sections.eh_frame_hdr);
+    let address = vmc_unwind::eh_frame_address(&sections.eh_frame_hdr, sections.address_size);
     assert_eq!(address, Some(sections.eh_frame.address));
 }
 

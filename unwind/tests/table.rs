@@ -124,7 +124,7 @@ fn a_header_entry_in_a_hole_is_not_resident() {
 fn without_the_header_s_first_bytes_the_index_answers() {
     let mut sections = three().sections();
     sections.eh_frame_hdr.missing.push(0..12);
-    assert_eq!(eh_frame_address(&sections.eh_frame_hdr), None);
+    assert_eq!(eh_frame_address(&sections.eh_frame_hdr, sections.address_size), None);
     let table = UnwindTable::new(sections);
     assert_eq!(cfa_offset(&table, 0x2000), Ok(32));
 }
@@ -147,7 +147,7 @@ fn unusual_headers_fall_back_to_the_index() {
     // A table of absolute pointers, which it is not.
     sections.eh_frame_hdr.bytes[3] = 0x03;
     assert_eq!(cfa_offset(&UnwindTable::new(sections.clone()), 0x1000), Ok(8));
-    assert_eq!(eh_frame_address(&sections.eh_frame_hdr), Some(EH_FRAME));
+    assert_eq!(eh_frame_address(&sections.eh_frame_hdr, sections.address_size), Some(EH_FRAME));
     sections.eh_frame_hdr.bytes.truncate(3);
     assert_eq!(cfa_offset(&UnwindTable::new(sections), 0x1000), Ok(8));
 }

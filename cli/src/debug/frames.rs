@@ -3,7 +3,7 @@
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection};
 use vmc::view::{BuildId, DebugLink};
-use vmc_unwind::{Section, Sections};
+use vmc_unwind::{AddressSize, Section, Sections};
 
 use super::find::DebugFiles;
 use super::link::Name;
@@ -38,6 +38,8 @@ fn sections(bytes: &[u8], limit: usize) -> Option<Sections> {
         eh_frame: section(".eh_frame"),
         debug_frame: section(".debug_frame"),
         text: file.section_by_name(".text").map(|section| section.address()),
+        // Only 64-bit files are read here.
+        address_size: AddressSize::Eight,
     })
 }
 

@@ -1,15 +1,15 @@
-//! Program headers and section headers.
+//! Program headers and section headers, of 64-bit and of 32-bit images.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use object::LittleEndian;
 use object::elf::{
-    FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, ProgramHeader64, SHF_COMPRESSED,
-    SectionHeader64,
+    FileHeader32, FileHeader64, PF_X, PT_DYNAMIC, PT_GNU_EH_FRAME, PT_LOAD, PT_NOTE, SHF_COMPRESSED,
 };
-use object::read::elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _};
+use object::read::elf::{FileHeader, ProgramHeader as _, SectionHeader as _};
 use vmc::Limits;
+use vmc_unwind::AddressSize;
 
 use super::image::Source;
 
@@ -39,9 +39,15 @@ pub(super) struct Part {
     pub(super) size: u64,
 }
 
+/// The structures of 64-bit images, and of 32-bit ones.
+pub(super) type Elf64 = FileHeader64<LittleEndian>;
+pub(super) type Elf32 = FileHeader32<LittleEndian>;
+
 /// What the headers say.
 #[derive(Debug)]
 pub(super) struct Headers {
+    /// Which of the two the image is.
+    pub(super) address_size: AddressSize,
     pub(super) segments: Vec<Segment>,
     pub(super) eh_frame_hdr: Option<Part>,
     pub(super) dynamic: Option<Part>,
@@ -60,44 +66,53 @@ pub(super) struct SectionFacts {
     pub(super) part: Part,
 }
 
-const HEADER: u64 = 64;
-
 impl Headers {
-    /// The headers of a 64-bit little-endian ELF file.
+    /// The headers of a little-endian ELF file.
     pub(super) fn read(source: &Source<'_, '_>, limits: &Limits) -> Option<Self> {
+        // What parses a header says whether it is of its class.
+        Self::read_as::<Elf64>(source, limits, AddressSize::Eight)
+            .or_else(|| Self::read_as::<Elf32>(source, limits, AddressSize::Four))
+    }
+
+    fn read_as<E: FileHeader<Endian = LittleEndian>>(
+        source: &Source<'_, '_>,
+        limits: &Limits,
+        address_size: AddressSize,
+    ) -> Option<Self> {
         let endian = LittleEndian;
-        let start = source.read_whole(0, HEADER, HEADER as usize)?;
-        let header = FileHeader64::<LittleEndian>::parse(start.as_slice()).ok()?;
+        let start = source.read_whole(0, size_of::<E>() as u64, size_of::<E>())?;
+        let header = E::parse(start.as_slice()).ok()?;
         let entries = usize::from(header.e_phnum(endian)).min(limits.elf_headers);
-        if usize::from(header.e_phentsize(endian)) != size_of::<ProgramHeader64<LittleEndian>>() {
+        let size = size_of::<E::ProgramHeader>();
+        if usize::from(header.e_phentsize(endian)) != size {
             return None;
         }
-        let table =
-            source.read_whole(header.e_phoff(endian), entries as u64 * 56, limits.elf_headers * 56)?;
-        let (table, _) =
-            object::pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, entries).ok()?;
-        let part = |header: &ProgramHeader64<LittleEndian>| Part {
-            offset: header.p_offset(endian),
-            address: header.p_vaddr(endian),
-            size: header.p_filesz(endian),
+        let len = entries as u64 * size as u64;
+        let table = source.read_whole(header.e_phoff(endian).into(), len, limits.elf_headers * size)?;
+        let (table, _) = object::pod::slice_from_bytes::<E::ProgramHeader>(&table, entries).ok()?;
+        let part = |header: &E::ProgramHeader| Part {
+            offset: header.p_offset(endian).into(),
+            address: header.p_vaddr(endian).into(),
+            size: header.p_filesz(endian).into(),
         };
         let of_kind = |kind| table.iter().filter(move |header| header.p_type(endian) == kind);
         let segments = of_kind(PT_LOAD).map(|header| Segment {
-            offset: header.p_offset(endian),
-            address: header.p_vaddr(endian),
-            file_size: header.p_filesz(endian),
-            memory_size: header.p_memsz(endian),
+            offset: header.p_offset(endian).into(),
+            address: header.p_vaddr(endian).into(),
+            file_size: header.p_filesz(endian).into(),
+            memory_size: header.p_memsz(endian).into(),
             executable: header.p_flags(endian).contains(PF_X),
         });
         Some(Self {
+            address_size,
             segments: segments.collect(),
             eh_frame_hdr: of_kind(PT_GNU_EH_FRAME).next().map(part),
             dynamic: of_kind(PT_DYNAMIC).next().map(part),
             notes: of_kind(PT_NOTE).map(part).collect(),
             sections: Part {
-                offset: header.e_shoff(endian),
+                offset: header.e_shoff(endian).into(),
                 address: 0,
-                size: u64::from(header.e_shnum(endian)) * 64,
+                size: u64::from(header.e_shnum(endian)) * size_of::<E::SectionHeader>() as u64,
             },
             section_names: usize::from(header.e_shstrndx(endian).0),
         })
@@ -112,15 +127,26 @@ impl Headers {
 
     /// The section headers, where the page cache has them: nothing maps them.
     pub(super) fn sections(&self, source: &Source<'_, '_>, limits: &Limits) -> Vec<SectionFacts> {
+        match self.address_size {
+            AddressSize::Eight => self.sections_as::<Elf64>(source, limits),
+            AddressSize::Four => self.sections_as::<Elf32>(source, limits),
+        }
+    }
+
+    fn sections_as<E: FileHeader<Endian = LittleEndian>>(
+        &self,
+        source: &Source<'_, '_>,
+        limits: &Limits,
+    ) -> Vec<SectionFacts> {
         let endian = LittleEndian;
+        let size = size_of::<E::SectionHeader>();
         let Some(bytes) =
-            source.read_whole(self.sections.offset, self.sections.size, limits.elf_headers * 64)
+            source.read_whole(self.sections.offset, self.sections.size, limits.elf_headers * size)
         else {
             return Vec::new();
         };
-        let count = bytes.len() / 64;
-        let Ok((table, _)) = object::pod::slice_from_bytes::<SectionHeader64<LittleEndian>>(&bytes, count)
-        else {
+        let count = bytes.len() / size;
+        let Ok((table, _)) = object::pod::slice_from_bytes::<E::SectionHeader>(&bytes, count) else {
             return Vec::new();
         };
         let facts = table.iter().map(|header| SectionFacts {
@@ -129,9 +155,9 @@ impl Headers {
             link: header.sh_link(endian) as usize,
             compressed: header.sh_flags(endian).contains(SHF_COMPRESSED),
             part: Part {
-                offset: header.sh_offset(endian),
-                address: header.sh_addr(endian),
-                size: header.sh_size(endian),
+                offset: header.sh_offset(endian).into(),
+                address: header.sh_addr(endian).into(),
+                size: header.sh_size(endian).into(),
             },
         });
         facts.collect()

@@ -80,7 +80,7 @@ pub(crate) struct ElfImage<'k, 'm> {
 }
 
 impl<'k, 'm> ElfImage<'k, 'm> {
-    /// The image in `source`, if it is 64-bit ELF and its headers are there.
+    /// The image in `source`, if it is little-endian ELF and its headers are there.
     pub(crate) fn new(path: String, source: Source<'k, 'm>, limits: &'k Limits) -> Option<Self> {
         let headers = Headers::read(&source, limits)?;
         Some(Self {

@@ -8,12 +8,15 @@ use alloc::vec::Vec;
 
 use object::elf::ELFCOMPRESS_ZLIB;
 use vmc::bytes::{cstr_at, u32_at, u64_at};
+use vmc_unwind::AddressSize;
 
 use super::headers::SectionFacts;
 use super::image::ElfImage;
 
 /// `Elf64_Chdr`: type, nothing, size, alignment.
 const HEADER: usize = 24;
+/// `Elf32_Chdr`: type, size, alignment, four bytes each.
+const HEADER_32: usize = 12;
 const OLD_HEADER: usize = 12;
 
 impl ElfImage<'_, '_> {
@@ -27,17 +30,20 @@ impl ElfImage<'_, '_> {
         let read =
             |section: &SectionFacts| self.source.read_whole(section.part.offset, section.part.size, limit);
         if let Some(section) = sections.iter().find(|section| section.compressed && named(section, name)) {
-            return unpack(&read(section)?, limit);
+            return unpack(&read(section)?, self.headers.address_size, limit);
         }
         unpack_old(&read(sections.iter().find(|section| named(section, old_name))?)?, limit)
     }
 }
 
-/// What follows an `Elf64_Chdr`.
-fn unpack(section: &[u8], limit: usize) -> Option<Vec<u8>> {
+/// What follows the header that the image's class has.
+fn unpack(section: &[u8], class: AddressSize, limit: usize) -> Option<Vec<u8>> {
     let zlib = u32_at(section, 0)? == ELFCOMPRESS_ZLIB.0;
-    let size = u64_at(section, 8)?;
-    if zlib { inflate(section.get(HEADER..)?, size, limit) } else { None }
+    let (size, header) = match class {
+        AddressSize::Four => (u64::from(u32_at(section, 4)?), HEADER_32),
+        AddressSize::Eight => (u64_at(section, 8)?, HEADER),
+    };
+    if zlib { inflate(section.get(header..)?, size, limit) } else { None }
 }
 
 /// What follows `ZLIB` and the size.
@@ -81,32 +87,40 @@ mod tests {
     #[test]
     fn both_forms_are_unpacked() {
         let [new, old] = sections(1000);
-        assert_eq!(unpack(&new, 1000), Some(vec![0; 1000]));
+        assert_eq!(unpack(&new, AddressSize::Eight, 1000), Some(vec![0; 1000]));
         assert_eq!(unpack_old(&old, 1000), Some(vec![0; 1000]));
+        // The header of a 32-bit image is shorter.
+        let small = [&[1, 0, 0, 0][..], &1000u32.to_le_bytes(), &[1, 0, 0, 0], &ZEROS].concat();
+        assert_eq!(unpack(&small, AddressSize::Four, 1000), Some(vec![0; 1000]));
+        assert_eq!(unpack(&small, AddressSize::Eight, 1000), None);
         // zstd.
         let mut other = new;
         other[0] = 2;
-        assert_eq!(unpack(&other, 1000), None);
+        assert_eq!(unpack(&other, AddressSize::Eight, 1000), None);
     }
 
     #[test]
     fn a_size_is_not_believed() {
         for size in [0, 999, 1001, 1 << 30, u64::MAX] {
             let [new, old] = sections(size);
-            assert_eq!((unpack(&new, 128 << 20), unpack_old(&old, 128 << 20)), (None, None), "{size}");
+            assert_eq!(
+                (unpack(&new, AddressSize::Eight, 128 << 20), unpack_old(&old, 128 << 20)),
+                (None, None),
+                "{size}"
+            );
         }
         let [new, old] = sections(1000);
-        assert_eq!((unpack(&new, 999), unpack_old(&old, 999)), (None, None));
+        assert_eq!((unpack(&new, AddressSize::Eight, 999), unpack_old(&old, 999)), (None, None));
     }
 
     #[test]
     fn damage_is_nothing_or_of_the_same_size() {
         let [new, old] = sections(1000);
         for at in 0..new.len() {
-            assert_eq!(unpack(&new[..at], 4096), None);
+            assert_eq!(unpack(&new[..at], AddressSize::Eight, 4096), None);
             let mut damaged = new.clone();
             damaged[at] ^= 0x21;
-            assert!(unpack(&damaged, 4096).is_none_or(|bytes| bytes.len() == 1000));
+            assert!(unpack(&damaged, AddressSize::Eight, 4096).is_none_or(|bytes| bytes.len() == 1000));
         }
         for at in 0..old.len() {
             assert_eq!(unpack_old(&old[..at], 4096), None);

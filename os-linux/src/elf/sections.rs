@@ -11,14 +11,15 @@ impl ElfImage<'_, '_> {
     /// The unwind table: by the program header for `.eh_frame_hdr`, which is mapped, else by the section headers.
     pub(super) fn read_table(&self) -> Result<UnwindTable, NoTable> {
         let limit = self.limits.unwind_bytes;
+        let address_size = self.headers.address_size;
         let by_name = self.section_named(b".eh_frame");
         let Some(header) = self.headers.eh_frame_hdr else {
             let Some(part) = by_name else { return self.debug_frame().ok_or(NoTable::None) };
             let eh_frame = self.section(part.address, part.size, limit).ok_or(NoTable::None)?;
-            return Ok(UnwindTable::new(Sections { eh_frame, ..Sections::default() }));
+            return Ok(UnwindTable::new(Sections { eh_frame, address_size, ..Sections::default() }));
         };
         let eh_frame_hdr = self.section(header.address, header.size, limit).ok_or(NoTable::None)?;
-        let Some(address) = eh_frame_address(&eh_frame_hdr) else {
+        let Some(address) = eh_frame_address(&eh_frame_hdr, address_size) else {
             let lacking = eh_frame_hdr.missing.first();
             return Err(
                 lacking.map_or(NoTable::None, |_| NoTable::NotResident(VirtAddr::new(header.address)))
@@ -30,7 +31,7 @@ impl ElfImage<'_, '_> {
             _ => u64::MAX,
         };
         let eh_frame = self.section(address, size, limit).ok_or(NoTable::None)?;
-        Ok(UnwindTable::new(Sections { eh_frame_hdr, eh_frame, ..Sections::default() }))
+        Ok(UnwindTable::new(Sections { eh_frame_hdr, eh_frame, address_size, ..Sections::default() }))
     }
 
     /// The table of `.debug_frame`, which nothing maps.
@@ -42,7 +43,8 @@ impl ElfImage<'_, '_> {
             }
             None => Section::new(0, self.unpacked(b".debug_frame", b".zdebug_frame")?),
         };
-        Some(UnwindTable::new(Sections { debug_frame, ..Sections::default() }))
+        let address_size = self.headers.address_size;
+        Some(UnwindTable::new(Sections { debug_frame, address_size, ..Sections::default() }))
     }
 
     fn section(&self, address: u64, size: u64, limit: usize) -> Option<Section> {

@@ -27,15 +27,18 @@ impl ElfImage<'_, '_> {
         !self.table().is_ok_and(UnwindTable::is_whole)
     }
 
-    /// Takes what its debug file has for unwinding.
+    /// Takes what its debug file has for unwinding, if that is of the same class.
     pub(crate) fn give(&mut self, sections: Sections) {
-        let Sections { eh_frame_hdr, eh_frame, debug_frame, text } = sections;
+        let Sections { eh_frame_hdr, eh_frame, debug_frame, text, address_size } = sections;
+        if address_size != self.headers.address_size {
+            return;
+        }
         if !eh_frame.bytes.is_empty() {
-            let sections = Sections { eh_frame_hdr, eh_frame, text, ..Sections::default() };
+            let sections = Sections { eh_frame_hdr, eh_frame, text, address_size, ..Sections::default() };
             self.further.given.push(UnwindTable::new(sections));
         }
         if !debug_frame.bytes.is_empty() {
-            let sections = Sections { debug_frame, text, ..Sections::default() };
+            let sections = Sections { debug_frame, text, address_size, ..Sections::default() };
             self.further.given.push(UnwindTable::new(sections));
         }
     }

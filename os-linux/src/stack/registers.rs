@@ -12,8 +12,9 @@ use vmc::{Registers, VirtAddr};
 use crate::error::LinuxError;
 use crate::task::Task;
 
-/// Code selectors of user mode: 64-bit, 32-bit.
-const USER_CODE: [u16; 2] = [0x33, 0x23];
+/// Code selectors of user mode (`arch/x86/include/asm/segment.h`): 64-bit, 32-bit.
+const USER_CODE: [u16; 2] = [0x33, USER_CODE_32];
+pub(super) const USER_CODE_32: u16 = 0x23;
 /// What may lie above `pt_regs`: nothing, FRED's two words.
 const PADDING: [u64; 2] = [0, 16];
 /// `PF_IO_WORKER`: a thread of a process that never runs its program. `PF_USER_WORKER`, of 6.4 and later, had other meanings

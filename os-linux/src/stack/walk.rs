@@ -3,11 +3,11 @@
 use vmc::text::lossless;
 use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
 use vmc::{ReadExt, VirtAddr};
-use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder, guess_callers};
+use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder, guess_callers, guess_callers_x86};
 
 use crate::stack::Stacks;
 use crate::stack::modules::CodeOf;
-use crate::stack::registers::UserPart;
+use crate::stack::registers::{USER_CODE_32, UserPart};
 use crate::task::Task;
 
 impl Stacks<'_, '_> {
@@ -37,16 +37,28 @@ impl Stacks<'_, '_> {
         let memory = &code.process.memory;
         let unwinder = Unwinder::new(&code, memory, limits);
         let mut scratch = Scratch::new();
-        let mut walk = unwinder.walk(&*registers, cache);
-        for frame in walk.by_ref() {
-            stack.frames.push(code.named(&frame, &mut scratch));
-        }
-        stack.stop = Some(walk.stop());
+        let narrow = registers.cs == USER_CODE_32;
+        stack.stop = Some(if narrow {
+            let mut walk = unwinder.walk_x86(&*registers, cache);
+            stack.frames.extend(walk.by_ref().map(|frame| code.named(&frame, &mut scratch)));
+            walk.stop()
+        } else {
+            let mut walk = unwinder.walk(&*registers, cache);
+            stack.frames.extend(walk.by_ref().map(|frame| code.named(&frame, &mut scratch)));
+            walk.stop()
+        });
+        code.name_signal_returns(&mut stack.frames);
         if guess && stack.stop != Some(Stop::End) {
             // Behind the last frame; the first word is its own where it has taken none yet.
-            let from = stack.frames.last().map(|frame| frame.sp);
-            let guesses = from.map(|from| guess_callers(&code, memory, from, limits)).unwrap_or_default();
-            stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
+            if let Some(from) = stack.frames.last().map(|frame| frame.sp) {
+                if narrow {
+                    let guesses = guess_callers_x86(&code, memory, from, limits);
+                    stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
+                } else {
+                    let guesses = guess_callers(&code, memory, from, limits);
+                    stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
+                }
+            }
         }
         // A page that the walk could not read, told in full.
         if let Some(Stop::NotResident(at)) = stack.stop
@@ -60,7 +72,7 @@ impl Stacks<'_, '_> {
 
 impl CodeOf<'_, '_, '_> {
     /// The frame with the names of what it stands in.
-    fn named(&self, frame: &vmc_unwind::Frame, scratch: &mut Scratch) -> Frame {
+    fn named<R>(&self, frame: &vmc_unwind::Frame<R>, scratch: &mut Scratch) -> Frame {
         let at = frame.address.address_for_lookup();
         let code = self.at(at);
         let symbol = code.and_then(|code| self.symbol(code.image, at, frame.address));
@@ -78,6 +90,22 @@ impl CodeOf<'_, '_, '_> {
             module: code.and_then(|code| code.module.clone()),
             found_by: frame.found_by,
             signal: frame.interrupted_by_signal,
+        }
+    }
+
+    /// Code that returns from a signal was never called: its frame stands on its first byte, where no call lies before.
+    fn name_signal_returns(&self, frames: &mut [Frame]) {
+        let mut later = frames.iter_mut().rev();
+        let mut interrupted = later.next().is_some_and(|frame| frame.signal);
+        for frame in later {
+            if interrupted && let Some(code) = self.at(frame.ip) {
+                let symbol = self.symbol(code.image, frame.ip, CodeAddress::InstructionPointer(frame.ip));
+                if let Some(symbol) = symbol.filter(|symbol| symbol.start == frame.ip) {
+                    frame.function_start = Some(symbol.start);
+                    frame.symbol = Some(symbol);
+                }
+            }
+            interrupted = frame.signal;
         }
     }
 

@@ -10,6 +10,6 @@ mod table;
 
 pub use row::{CfaRule, ExpressionAt, RegisterRule, Row};
 pub use search::eh_frame_address;
-pub use section::{Section, Sections};
+pub use section::{AddressSize, Section, Sections};
 pub(crate) use table::{Described, RawRow};
 pub use table::{RowError, Scratch, UnwindTable};

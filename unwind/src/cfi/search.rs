@@ -6,7 +6,7 @@ use gimli::{
     BaseAddresses, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, UnwindOffset, UnwindSection,
 };
 
-use super::section::{Format, Section};
+use super::section::{AddressSize, Format, Section};
 use super::table::{Bytes, MAX_ENTRY_BYTES, RowError};
 
 /// What linkers write: version 1, pointer pcrel sdata4, count udata4, table datarel sdata4. The table follows 8 bytes on.
@@ -24,17 +24,23 @@ pub(super) enum Search {
 /// The address of `.eh_frame` by its header: the one thing to know before it can be read out of a process' memory, where
 /// no section headers are. Any encoding of it is understood.
 #[must_use]
-pub fn eh_frame_address(eh_frame_hdr: &Section) -> Option<u64> {
+pub fn eh_frame_address(eh_frame_hdr: &Section, size: AddressSize) -> Option<u64> {
     if eh_frame_hdr.lacks(0, TABLE_OFFSET).is_some() {
         return None;
     }
     let bases = BaseAddresses::default().set_eh_frame_hdr(eh_frame_hdr.address);
-    let header = EhFrameHdr::new(&eh_frame_hdr.bytes, LittleEndian).parse(&bases, 8).ok()?;
+    let header = EhFrameHdr::new(&eh_frame_hdr.bytes, LittleEndian).parse(&bases, size.bytes()).ok()?;
     header.eh_frame_ptr().direct().ok()
 }
 
 impl Search {
-    pub(super) fn new(header: Section, frames: &Section, bases: &BaseAddresses, format: Format) -> Self {
+    pub(super) fn new(
+        header: Section,
+        frames: &Section,
+        bases: &BaseAddresses,
+        format: Format,
+        size: AddressSize,
+    ) -> Self {
         let usual = header.bytes.first_chunk() == Some(&USUAL) && header.lacks(0, TABLE_OFFSET).is_none();
         let count = header.u32_at(TABLE_OFFSET - 4).filter(|count| usual && *count > 0);
         match count {
@@ -42,12 +48,12 @@ impl Search {
             None => match format {
                 Format::EhFrame => {
                     let mut section = EhFrame::from(EndianSlice::new(&frames.bytes, LittleEndian));
-                    section.set_address_size(8);
+                    section.set_address_size(size.bytes());
                     index(frames, &section, bases, 0)
                 }
                 Format::DebugFrame => {
                     let mut section = DebugFrame::from(EndianSlice::new(&frames.bytes, LittleEndian));
-                    section.set_address_size(8);
+                    section.set_address_size(size.bytes());
                     index(frames, &section, bases, u32::MAX)
                 }
             },

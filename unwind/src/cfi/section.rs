@@ -79,6 +79,27 @@ pub(super) enum Format {
     DebugFrame,
 }
 
+/// How long an address is: what ELF calls the class of an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AddressSize {
+    /// Four bytes: i386.
+    Four,
+    /// Eight bytes: x86_64.
+    #[default]
+    Eight,
+}
+
+impl AddressSize {
+    /// The number of bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u8 {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+        }
+    }
+}
+
 /// What one ELF image brings for unwinding.
 #[derive(Clone, Debug, Default)]
 pub struct Sections {
@@ -90,6 +111,8 @@ pub struct Sections {
     pub debug_frame: Section,
     /// The address of `.text`, if it is known: few entries are relative to it.
     pub text: Option<u64>,
+    /// How long the image's addresses are.
+    pub address_size: AddressSize,
 }
 
 #[cfg(test)]

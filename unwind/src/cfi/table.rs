@@ -12,7 +12,7 @@ use gimli::{
 use super::quick::quick_rule;
 use super::row::{ExpressionAt, Row};
 use super::search::Search;
-use super::section::{Format, Section, Sections};
+use super::section::{AddressSize, Format, Section, Sections};
 use crate::x86_64::rule::Rule;
 
 /// Bytes of one CIE or FDE.
@@ -95,6 +95,7 @@ pub(crate) enum Described {
 pub struct UnwindTable {
     id: u32,
     format: Format,
+    address_size: AddressSize,
     /// `.eh_frame`, or `.debug_frame` where there is none.
     frames: Section,
     search: Search,
@@ -111,7 +112,7 @@ impl UnwindTable {
     /// empty, `.debug_frame` is.
     #[must_use]
     pub fn new(sections: Sections) -> Self {
-        let Sections { mut eh_frame_hdr, eh_frame, debug_frame, text } = sections;
+        let Sections { mut eh_frame_hdr, eh_frame, debug_frame, text, address_size } = sections;
         let (format, mut frames) = if eh_frame.bytes.is_empty() && !debug_frame.bytes.is_empty() {
             eh_frame_hdr = Section::default();
             (Format::DebugFrame, debug_frame)
@@ -125,14 +126,21 @@ impl UnwindTable {
         if let Some(text) = text {
             bases = bases.set_text(text);
         }
-        let search = Search::new(eh_frame_hdr, &frames, &bases, format);
-        Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), format, frames, search, bases }
+        let search = Search::new(eh_frame_hdr, &frames, &bases, format, address_size);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, format, address_size, frames, search, bases }
     }
 
     /// Its number: no two tables made in this process share one.
     #[must_use]
     pub const fn id(&self) -> u32 {
         self.id
+    }
+
+    /// How long its addresses are.
+    #[must_use]
+    pub const fn address_size(&self) -> AddressSize {
+        self.address_size
     }
 
     /// The section that its entries lie in: `.eh_frame`, or `.debug_frame` where there is none.
@@ -154,8 +162,8 @@ impl UnwindTable {
     /// [`RowError`]: none covers it, it could not be read, or it makes no sense.
     pub fn row_for(&self, address: u64, scratch: &mut Scratch) -> Result<Row, RowError> {
         match self.format {
-            Format::EhFrame => self.row_in(&self.eh_section(), address, scratch),
-            Format::DebugFrame => self.row_in(&self.debug_section(), address, scratch),
+            Format::EhFrame => self.row_in(&self.eh_section(self.address_size), address, scratch),
+            Format::DebugFrame => self.row_in(&self.debug_section(self.address_size), address, scratch),
         }
     }
 
@@ -173,8 +181,12 @@ impl UnwindTable {
     #[must_use]
     pub fn covering(&self, address: u64) -> Option<Range<u64>> {
         match self.format {
-            Format::EhFrame => self.fde_at(&self.eh_section(), address).ok().map(|fde| range_of(&fde)),
-            Format::DebugFrame => self.fde_at(&self.debug_section(), address).ok().map(|fde| range_of(&fde)),
+            Format::EhFrame => {
+                self.fde_at(&self.eh_section(self.address_size), address).ok().map(|fde| range_of(&fde))
+            }
+            Format::DebugFrame => {
+                self.fde_at(&self.debug_section(self.address_size), address).ok().map(|fde| range_of(&fde))
+            }
         }
     }
 
@@ -188,20 +200,26 @@ impl UnwindTable {
     #[must_use]
     pub fn function_at(&self, address: u64, scratch: &mut Scratch) -> Option<Range<u64>> {
         let fde = match self.format {
-            Format::EhFrame => self.fde_for(&self.eh_section(), address, scratch),
+            Format::EhFrame => self.fde_for(&self.eh_section(self.address_size), address, scratch),
             Format::DebugFrame => {
-                return self.fde_for(&self.debug_section(), address, scratch).ok().map(|fde| range_of(&fde));
+                let section = self.debug_section(self.address_size);
+                return self.fde_for(&section, address, scratch).ok().map(|fde| range_of(&fde));
             }
         };
         fde.ok().map(|fde| range_of(&fde))
     }
 
-    /// The rules for `address`, in the form that is cached if they fit in it.
+    /// The rules for `address` of an x86_64 image, in the form that is cached if they fit in it. Images of other
+    /// architectures have none for it.
     #[inline]
     pub(crate) fn describe(&self, address: u64, scratch: &mut Scratch) -> Result<Described, RowError> {
+        if self.address_size != AddressSize::Eight {
+            return Err(RowError::NoFde { address });
+        }
+        // A constant: what parses addresses is compiled for it.
         match self.format {
-            Format::EhFrame => self.describe_in(&self.eh_section(), address, scratch),
-            Format::DebugFrame => self.describe_in(&self.debug_section(), address, scratch),
+            Format::EhFrame => self.describe_in(&self.eh_section(AddressSize::Eight), address, scratch),
+            Format::DebugFrame => self.describe_in(&self.debug_section(AddressSize::Eight), address, scratch),
         }
     }
 
@@ -222,15 +240,15 @@ impl UnwindTable {
         }
     }
 
-    fn eh_section(&self) -> EhFrame<Bytes<'_>> {
+    fn eh_section(&self, size: AddressSize) -> EhFrame<Bytes<'_>> {
         let mut section = EhFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
-        section.set_address_size(8);
+        section.set_address_size(size.bytes());
         section
     }
 
-    fn debug_section(&self) -> DebugFrame<Bytes<'_>> {
+    fn debug_section(&self, size: AddressSize) -> DebugFrame<Bytes<'_>> {
         let mut section = DebugFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
-        section.set_address_size(8);
+        section.set_address_size(size.bytes());
         section
     }
 
@@ -371,7 +389,7 @@ mod tests {
                 eh_frame,
                 ..Sections::default()
             });
-            let section = table.eh_section();
+            let section = table.eh_section(AddressSize::Eight);
             for entry in eh_frame_hdr.bytes[12..].chunks_exact(8) {
                 let start = i32::from_le_bytes(entry[..4].try_into().unwrap());
                 let start = eh_frame_hdr.address.wrapping_add_signed(start.into());

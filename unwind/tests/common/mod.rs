@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use object::{Object, ObjectSection};
 use vmc::{Fault, ReadError, VirtAddr, VirtualMemory};
-use vmc_unwind::{Module, ModuleMap, Section, Sections, UnwindTable};
+use vmc_unwind::{AddressSize, Module, ModuleMap, Section, Sections, UnwindTable};
 
 pub(crate) const EH_FRAME: u64 = 0x10_0000;
 pub(crate) const EH_FRAME_HDR: u64 = 0x0f_0000;
@@ -110,7 +110,7 @@ pub(crate) const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 pub(crate) fn libc() -> Option<Sections> {
     let sections = sections_of(LIBC);
     if sections.is_none() {
-        skip(&format!("{LIBC} is not there, or no little-endian 64-bit ELF file"));
+        skip(&format!("{LIBC} is not there, or no little-endian ELF file"));
     }
     sections
 }
@@ -118,17 +118,19 @@ pub(crate) fn libc() -> Option<Sections> {
 /// The sections for unwinding of the ELF file at `path`.
 pub(crate) fn sections_of(path: &str) -> Option<Sections> {
     let file = std::fs::read(path).ok()?;
-    let object = object::read::elf::ElfFile64::<object::LittleEndian>::parse(&*file).ok()?;
+    let object = object::File::parse(&*file).ok().filter(object::File::is_little_endian)?;
     let section = |name| {
         let section = object.section_by_name(name);
         section.map(|s| Section::new(s.address(), s.data().unwrap().to_vec())).unwrap_or_default()
     };
+    let address_size = if object.is_64() { AddressSize::Eight } else { AddressSize::Four };
     let text = object.section_by_name(".text").map(|section| section.address());
     Some(Sections {
         eh_frame_hdr: section(".eh_frame_hdr"),
         eh_frame: section(".eh_frame"),
         debug_frame: section(".debug_frame"),
         text,
+        address_size,
     })
 }
 
