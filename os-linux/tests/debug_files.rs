@@ -10,7 +10,7 @@ use vmc::view::{BuildId, DebugLink, FoundBy, Stack};
 use vmc::{PhysAddr, PhysError, PhysMemory, ReadExt, Region, VirtAddr};
 use vmc_dump::Image;
 use vmc_linux::{AddressSpaceOf, DebugFiles, Linux, Task};
-use vmc_unwind::{Cache, Section, Sections, eh_frame_address};
+use vmc_unwind::{AddressSize, Cache, Section, Sections, eh_frame_address};
 
 const PAGE: usize = 4096;
 const PT_LOAD: u32 = 1;
@@ -101,7 +101,7 @@ fn a_debug_file_unwinds_what_brings_nothing_itself() {
     let headers = program_headers(&page);
     let (place, _, address, len) = *headers.iter().find(|header| header.1 == PT_GNU_EH_FRAME).unwrap();
     let eh_frame_hdr = section(&memory, program.base, address, len);
-    let start = eh_frame_address(&eh_frame_hdr).unwrap();
+    let start = eh_frame_address(&eh_frame_hdr, AddressSize::Eight).unwrap();
     let segment =
         headers.iter().find(|(_, kind, at, len)| *kind == PT_LOAD && (*at..at + len).contains(&start));
     let end = segment.map(|(_, _, at, len)| at + len).unwrap();

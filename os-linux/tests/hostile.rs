@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use common::image;
 use common::patched::{Patched, member, named, open, patched};
+use vmc::layout::Types;
 use vmc::view::Stop;
 use vmc::{VirtAddr, VirtualMemory};
 use vmc_linux::{Linux, LinuxError};

@@ -26,8 +26,11 @@
 //! nothing until it meets a signal frame.
 //!
 //! # Not only for virtual machines
-//! Whatever has memory, a map of images and registers can be walked: `examples/process.rs` shows the stack of a blocked
-//! process of the host out of `/proc` alone; a core file's notes and segments do as well.
+//! Whatever has memory, a map of images and registers can be walked; a core file's notes and segments do as well. This is
+//! the whole of `examples/process.rs`: the stack of a blocked process of the host, out of `/proc` alone.
+//! ```no_run
+#![doc = include_str!("../examples/process.rs")]
+//! ```
 //!
 //! # Hostile input
 //! Sections and stacks come from a guest. Nothing panics; walks go up the stack or end; expressions, entries and frames

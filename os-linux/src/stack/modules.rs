@@ -11,9 +11,10 @@ use core::ops::Range;
 
 use hashbrown::HashMap;
 use once_cell::race::OnceBox;
+use vmc::layout::Types;
 use vmc::symbols::SymbolTable;
 use vmc::view::{BuildId, DebugLink, FrameModule, Module, RowErrors};
-use vmc::{ReadExt, VirtAddr};
+use vmc::{ReadExt, VirtAddr, VirtualMemory};
 use vmc_unwind::{Found, Modules, NoTable, Sections};
 
 use crate::elf::{ElfImage, Source};
@@ -181,10 +182,29 @@ impl<'k, 'm> Gathering<'k, 'm> {
     }
 }
 
-/// The bytes of a mapping that has no file.
+/// The bytes of a mapping that has no file. Its pages are mapped when they are first touched, so that some may be missing.
 fn special_bytes(memory: &AddressSpaceOf<'_, '_>, area: &Area) -> Result<Vec<u8>, LinuxError> {
     let len = area.end.offset_from(area.start).unwrap_or(0);
-    memory.read_vec(area.start, len, SPECIAL_BYTES as usize).map_err(LinuxError::read("the vDSO"))
+    let mapped = memory.read_vec(area.start, len, SPECIAL_BYTES as usize);
+    mapped.map_err(LinuxError::read("the vDSO")).or_else(|why| vdso_image(memory, len).map_err(|_| why))
+}
+
+/// The kernel's own copy of the vDSO that a process has (`struct vdso_image`, `arch/x86/include/asm/vdso.h`), where it is as
+/// long as its mapping.
+fn vdso_image(memory: &AddressSpaceOf<'_, '_>, len: u64) -> Result<Vec<u8>, LinuxError> {
+    let (linux, read) = (memory.linux, LinuxError::read("the kernel's vDSO"));
+    let (types, space) = (linux.types(), linux.space());
+    let word = |structure, path, at: VirtAddr| {
+        let offset = types.member(structure, path)?.offset;
+        space.read_u64(at.wrapping_add(offset)).map_err(&read)
+    };
+    let image = VirtAddr::new(word("mm_struct", "context.vdso_image", memory.mm)?);
+    let (data, size) = (word("vdso_image", "data", image)?, word("vdso_image", "size", image)?);
+    if size != len {
+        let reason = "it is not as long as its mapping";
+        return Err(LinuxError::Broken { what: "the vDSO", at: image, reason });
+    }
+    space.read_vec(VirtAddr::new(data), len, SPECIAL_BYTES as usize).map_err(&read)
 }
 
 impl<'k, 'm> Stacks<'k, 'm> {
