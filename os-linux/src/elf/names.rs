@@ -123,7 +123,10 @@ mod tests {
     fn both_classes_are_as_object_says() {
         for path in ["/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib32/libc.so.6"] {
             let Ok(bytes) = std::fs::read(path) else {
-                std::println!("skipped: {path} is not there");
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    std::format_args!("skipped: {path} is not there\n"),
+                );
                 continue;
             };
             let file = object::File::parse(&*bytes).unwrap();

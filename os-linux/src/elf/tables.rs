@@ -97,7 +97,10 @@ mod tests {
             let done = command.env("CGO_ENABLED", "0").output().is_ok_and(|output| output.status.success());
             if !done {
                 assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "{tool} {arguments:?} failed");
-                std::println!("skipped: {tool} {arguments:?} does not work here");
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    std::format_args!("skipped: {tool} {arguments:?} does not work here\n"),
+                );
             }
             done
         }

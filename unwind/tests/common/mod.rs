@@ -8,6 +8,7 @@
     reason = "a helper of tests may panic and print, and not every test file uses every helper"
 )]
 
+use std::io::Write;
 use std::sync::Arc;
 
 use object::{Object, ObjectSection};
@@ -171,7 +172,9 @@ impl Random {
 /// Says that a test is skipped and why; where everything has to run (`VMC_REQUIRE_ALL`, set by `.ci/run`) that is a failure.
 pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-    println!("skipped: {why}");
+    // Past the runner's capture, which shows nothing of a test that passes.
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "test {} skipped: {why}", thread.name().unwrap_or("?"));
 }
 
 /// Makes the program stop at its start, traced by this thread.

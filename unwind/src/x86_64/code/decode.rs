@@ -453,7 +453,10 @@ mod tests {
         let path = "/lib/x86_64-linux-gnu/libc.so.6";
         let output = std::process::Command::new("objdump").args(["-d", "--insn-width=16", path]).output();
         let Ok(output) = output else {
-            std::println!("skipped: there is no objdump");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                std::format_args!("skipped: there is no objdump\n"),
+            );
             return;
         };
         let text = String::from_utf8_lossy(&output.stdout);
