@@ -26,11 +26,7 @@ pub struct RowErrors {
 impl RowErrors {
     /// Remembers that `what` could not be read, and why.
     pub fn push(&mut self, limits: &Limits, what: &str, why: &dyn fmt::Display) {
-        if self.messages.len() < limits.row_errors {
-            self.messages.push(alloc::format!("{what}: {why}"));
-        } else {
-            self.more = self.more.saturating_add(1);
-        }
+        self.keep_message(limits, alloc::format!("{what}: {why}"));
     }
 
     /// The value, or nothing and a remembered error.
@@ -41,6 +37,22 @@ impl RowErrors {
         result: Result<T, E>,
     ) -> Option<T> {
         result.map_err(|why| self.push(limits, what, &why)).ok()
+    }
+
+    /// Takes over what another part of the row lacks, within the same bound.
+    pub fn append(&mut self, limits: &Limits, other: Self) {
+        self.more = self.more.saturating_add(other.more);
+        for message in other.messages {
+            self.keep_message(limits, message);
+        }
+    }
+
+    fn keep_message(&mut self, limits: &Limits, message: String) {
+        if self.messages.len() < limits.row_errors {
+            self.messages.push(message);
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
     }
 
     /// Is nothing missing?
@@ -363,6 +375,11 @@ mod tests {
         assert_eq!(errors.keep::<u8, &str>(&limits, "gid", Ok(3)), Some(3));
         errors.push(&limits, "exe", &"loop");
         assert_eq!((errors.messages.as_slice(), errors.more), (&["uid: not mapped".to_string()][..], 1));
+        let mut row = RowErrors::default();
+        row.append(&limits, errors.clone());
+        assert_eq!(row, errors);
+        row.append(&limits, errors);
+        assert_eq!((row.messages.len(), row.more), (1, 3));
     }
 
     #[test]

@@ -75,13 +75,13 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
     let limit = context.linux.limits().demangled_bytes;
     // Stacks do not depend on one another; each worker keeps its own rules.
     let one = |cache: &mut Cache, task: &Task<'_, '_>| {
-        let stack = match options.part {
+        let mut stack = match options.part {
             Part::Both => stacks.stack(task, options.scan, cache),
             Part::Kernel => stacks.kernel_stack(task),
             Part::User => stacks.user_stack(task, options.scan, cache),
         };
         let mut thread = task.thread_row();
-        thread.errors.messages.extend(stack.errors.messages.iter().cloned());
+        thread.errors.append(context.linux.limits(), std::mem::take(&mut stack.errors));
         StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
     };
     let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();

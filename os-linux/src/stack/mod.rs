@@ -7,3 +7,21 @@ mod registers;
 mod walk;
 
 pub use modules::{DebugFiles, Stacks};
+
+use vmc::view::{RowErrors, Stop};
+use vmc::{Limits, ReadExt, VirtualMemory};
+
+/// Where a walk ended at a page that it could not read: tells in full why not.
+fn tell_missing_page<M: VirtualMemory + ?Sized>(
+    memory: &M,
+    stop: Option<Stop>,
+    what: &str,
+    limits: &Limits,
+    errors: &mut RowErrors,
+) {
+    if let Some(Stop::NotResident(at)) = stop
+        && let Err(why) = memory.read_value::<u8>(at)
+    {
+        errors.push(limits, what, &why);
+    }
+}

@@ -1,13 +1,13 @@
 //! The walk over one thread's stack, and the names of its frames.
 
+use vmc::VirtAddr;
 use vmc::text::lossless;
 use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
-use vmc::{ReadExt, VirtAddr};
 use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder, guess_callers, guess_callers_x86};
 
-use crate::stack::Stacks;
 use crate::stack::modules::CodeOf;
 use crate::stack::registers::{USER_CODE_32, UserPart};
+use crate::stack::{Stacks, tell_missing_page};
 use crate::task::Task;
 
 impl Stacks<'_, '_> {
@@ -60,12 +60,7 @@ impl Stacks<'_, '_> {
                 }
             }
         }
-        // A page that the walk could not read, told in full.
-        if let Some(Stop::NotResident(at)) = stack.stop
-            && let Err(why) = memory.read_value::<u8>(at)
-        {
-            stack.errors.push(limits, "stack", &why);
-        }
+        tell_missing_page(memory, stack.stop, "stack", limits, &mut stack.errors);
         stack
     }
 }

@@ -1,6 +1,5 @@
 //! The walk over the kernel part of a thread's stack, and both parts joined.
 
-use vmc::ReadExt;
 use vmc::view::{Frame, Space, Stack, Stop};
 use vmc_unwind::Cache;
 use vmc_unwind::orc::KernelUnwinder;
@@ -8,7 +7,7 @@ use vmc_unwind::orc::KernelUnwinder;
 use super::code::KernelCode;
 use super::start::KernelPart;
 use crate::error::LinuxError;
-use crate::stack::Stacks;
+use crate::stack::{Stacks, tell_missing_page};
 use crate::task::Task;
 
 impl<'k, 'm> Stacks<'k, 'm> {
@@ -52,12 +51,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
             });
         }
         stack.kernel_stop = Some(walk.stop());
-        // A page that the walk could not read, told in full.
-        if let Some(Stop::NotResident(at)) = stack.kernel_stop
-            && let Err(why) = self.linux.space().read_value::<u8>(at)
-        {
-            stack.errors.push(limits, "kernel stack", &why);
-        }
+        tell_missing_page(self.linux.space(), stack.kernel_stop, "kernel stack", limits, &mut stack.errors);
         stack
     }
 
@@ -69,14 +63,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
         let user = self.user_stack(task, guess, cache);
         whole.frames.extend(user.frames);
         whole.stop = user.stop;
-        whole.errors.more = whole.errors.more.saturating_add(user.errors.more);
-        for message in user.errors.messages {
-            if whole.errors.messages.len() < self.linux.limits().row_errors {
-                whole.errors.messages.push(message);
-            } else {
-                whole.errors.more = whole.errors.more.saturating_add(1);
-            }
-        }
+        whole.errors.append(self.linux.limits(), user.errors);
         whole
     }
 }
