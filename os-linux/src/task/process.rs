@@ -102,6 +102,6 @@ impl Task<'_, '_> {
             })?
         };
         // Counters that CPUs keep apart may be a few pages below zero for a moment.
-        Ok(pages.max(0).cast_unsigned().saturating_mul(4096))
+        Ok(pages.max(0).cast_unsigned().saturating_mul(self.linux.page_size()))
     }
 }

@@ -76,6 +76,14 @@ impl PageTables {
         }
     }
 
+    /// The size of the smallest page in bytes: the unit of the OS' own bookkeeping.
+    #[must_use]
+    pub const fn page_size(&self) -> u64 {
+        match self {
+            Self::X86_64(_) => crate::addr::PAGE_SIZE,
+        }
+    }
+
     /// Where `va` lies, and by which entries.
     ///
     /// # Errors
