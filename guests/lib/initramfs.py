@@ -155,6 +155,7 @@ def build_initrd(args, modules, work):
     listed = ''.join(f'/lib/modules/{name}.ko\n' for name in order)
     cpio.file('etc/modules', listed.encode(), 0o644)
     head = [f'reports {reports}'] + (['drop-caches'] if args.drop_caches else [])
+    head += [] if args.no_files else ['files']
     cpio.file('etc/lab', ''.join(line + '\n' for line in head + lines).encode(), 0o644)
     hostname = args.hostname or 'lab-' + args.name
     cpio.file('etc/hostname', hostname.encode() + b'\n', 0o644)
