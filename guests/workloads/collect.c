@@ -181,11 +181,15 @@ static void pagemap(const char *proc)
 	close(fd);
 }
 
-/* Hashed are at most so many files, and none larger than this. */
-#define HASHED_FILES 400
-#define HASHED_BYTES (24 << 20)
+/* Hashed are at most so many files, none larger than the one size, together no more than
+ * the other; listed are at most so many entries (a distribution's root has many). */
+#define HASHED_FILES 250
+#define HASHED_SIZE (24 << 20)
+#define HASHED_BYTES (96 << 20)
+#define LISTED 4000
 
-static int hashed;
+static int hashed, listed;
+static long long hashed_bytes;
 
 /* One record of "file-hashes", ended by a zero byte. */
 static void hash(const char *path)
@@ -195,7 +199,7 @@ static void hash(const char *path)
 	char hex[65], line[1400];
 	ssize_t r;
 	if (hashed >= HASHED_FILES || lstat(path, &st) || !S_ISREG(st.st_mode) ||
-	    st.st_size > HASHED_BYTES)
+	    st.st_size > HASHED_SIZE || hashed_bytes + st.st_size > HASHED_BYTES)
 		return;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -206,6 +210,7 @@ static void hash(const char *path)
 	close(fd);
 	sha256_end(&sha, hex);
 	hashed++;
+	hashed_bytes += st.st_size;
 	int k = snprintf(line, sizeof line, "%s %lld %o %u %u %u %llu %llx %lld %lld.%09ld %s", hex,
 			 (long long)st.st_size, st.st_mode, st.st_uid, st.st_gid,
 			 (unsigned)st.st_nlink, (unsigned long long)st.st_ino,
@@ -225,6 +230,10 @@ static void listing(const char *dir, int deep)
 	char p[1024], name[1100], line[1400];
 	if (!d)
 		return;
+	if (listed >= LISTED) {
+		closedir(d);
+		return;
+	}
 	snprintf(name, sizeof name, "listing %s", dir);
 	head('F', 0, name);
 	while ((e = readdir(d))) {
@@ -234,6 +243,7 @@ static void listing(const char *dir, int deep)
 		int k = snprintf(line, sizeof line, "%llu %d %o %lld %s",
 				 (unsigned long long)e->d_ino, e->d_type, st.st_mode,
 				 (long long)st.st_size, e->d_name);
+		listed++;
 		head('F', (size_t)k + 1, name);
 		put(line, (size_t)k + 1);
 		if (S_ISREG(st.st_mode) && deep)
@@ -444,10 +454,10 @@ int main(int argc, char **argv)
 	if (drop)
 		drop_caches("4", 1);
 	stamp("begin");
-	for (const char *const *p = trees; *p; p++)
-		listing(*p, 1);
 	for (const char *const *p = dirs; *p; p++)
 		listing(*p, 0);
+	for (const char *const *p = trees; *p; p++)
+		listing(*p, 1);
 	file("/proc/kallsyms");
 	for (const char *const *p = glob; *p; p++)
 		file(*p);
