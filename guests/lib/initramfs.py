@@ -95,7 +95,10 @@ class Libraries:
 
 
 def read_conf(path):
-    """A conf file: (reports to wait for, lines "<cpu or -> <argv..>" for init, programs)."""
+    """A conf file: (reports to wait for, lines for init, programs).
+
+    init's lines are "<cpu or -> <argv..>", and "sample <name> <n>" as it stands.
+    """
     reports = 0
     lines = []
     programs = set()
@@ -103,6 +106,9 @@ def read_conf(path):
         for line in f:
             words = line.split('#')[0].split()
             if not words:
+                continue
+            if words[0] == 'sample':
+                lines.append(' '.join(words))
                 continue
             reports += int(words[0])
             lines.append(' '.join(words[1:]))

@@ -77,6 +77,11 @@ class Stream:
                 self.links[path] = body.decode(errors='surrogateescape')
             else:
                 raise ValueError(head)
+        self.of_process = {}    # pid -> the paths of its files and links
+        for path in (*self.files, *self.links):
+            match = re.match(r'/proc/(\d+)/', path)
+            if match:
+                self.of_process.setdefault(int(match[1]), []).append(path)
 
     def text(self, path):
         """A file as text; empty where there is none."""
@@ -168,13 +173,14 @@ def thread_of(stream, where, tid):
     }
 
 
-def files_of(stream, where):
+def files_of(stream, pid):
     """The open files, from /proc/PID/fd and fdinfo, by number."""
     out = {}
-    for path, target in stream.links.items():
+    where = f'/proc/{pid}/'
+    for path in stream.of_process[pid]:
         if not path.startswith(where + 'fd/'):
             continue
-        number = path.rsplit('/', 1)[1]
+        number, target = path.rsplit('/', 1)[1], stream.links[path]
         info = status_fields(stream.files.get(f'{where}fdinfo/{number}', b''))
         out[number] = {
             'path': target, 'pos': int(info.get('pos', 0)), 'flags': info.get('flags'),
@@ -191,10 +197,12 @@ def process_of(stream, pid):
         return None
     _, comm, stat = stat_fields(files[where + 'stat'])
     status = status_fields(files.get(where + 'status', b''))
-    tids = sorted({int(p.split('/')[4]) for p in files if p.startswith(where + 'task/')})
+    paths = stream.of_process[pid]
+    tids = sorted({int(p.split('/')[4]) for p in paths if p.startswith(where + 'task/')})
     threads = [thread_of(stream, where, tid) for tid in tids]
     cmdline = files.get(where + 'cmdline', b'')
     environ = files.get(where + 'environ', b'')
+    count = files.get(where + 'fd-count')    # told in brief
     return {
         'pid': pid,
         'tgid': int(status.get('Tgid', pid)),
@@ -227,11 +235,12 @@ def process_of(stream, pid):
         'cap_eff': status.get('CapEff'),
         'seccomp': status.get('Seccomp'),
         'tracer': int(status.get('TracerPid', 0)),
-        'ns': {path.rsplit('/', 1)[1]: target for path, target in links.items()
+        'ns': {path.rsplit('/', 1)[1]: links[path] for path in paths
                if path.startswith(where + 'ns/')},
         'auxv': parse_auxv(files.get(where + 'auxv', b'')),
         'maps': parse_maps(files.get(where + 'maps', b'')),
-        'fds': files_of(stream, where),
+        'fds': files_of(stream, pid) if count is None else None,
+        'fd_count': int(count) if count is not None else None,
         'threads': [thread for thread in threads if thread],
         'cgroup': stream.text(where + 'cgroup').strip(),
         **process_more(stream, where, status),
@@ -239,9 +248,7 @@ def process_of(stream, pid):
 
 
 def processes(stream):
-    paths = list(stream.files) + list(stream.links)
-    pids = sorted({int(p.split('/')[2]) for p in paths if re.match(r'/proc/\d+/', p)})
-    found = (process_of(stream, pid) for pid in pids)
+    found = (process_of(stream, pid) for pid in sorted(stream.of_process))
     return [process for process in found if process]
 
 

@@ -3,8 +3,10 @@
  * for a line from the host. On "GO" it runs ptunwind over the listed processes.
  * Stream: "@F <len> <path>\n<bytes>" (a path may come in several pieces, to be
  * joined), "@L <len> <path>\n<link target>", "@P <pid> <va> <pages>\n<8-byte
- * pagemap entries>", "@M <text>\n". With the word drop-caches as argv[2] the dentries
- * and inodes that the collection left behind are dropped before the last pass.
+ * pagemap entries>", "@M <text>\n". Words after the port: with drop-caches the dentries
+ * and inodes that the collection left behind are dropped before the last pass; with
+ * sample=NAME:N of the processes called NAME only those whose number N divides are told
+ * in full, of the others the number of descriptors ("fd-count") is, not the descriptors.
  * What has no file of its own comes in files without a slash in front: "dmesg",
  * "last-stat", "addresses", "file-hashes", "listing <directory>". */
 #define _GNU_SOURCE
@@ -307,6 +309,56 @@ static int first_of(const char *p, const char *kind)
 	if (n < 64)
 		strcpy(seen[n++], ns);
 	return 1;
+
+static char sampled[64];
+static int every;
+
+/* Is it one of many, of which only some are told in full? */
+static int in_brief(const char *p)
+{
+	char b[1024], comm[64] = "";
+	if (!every || atoi(p + 6) % every == 0)
+		return 0;
+	snprintf(b, sizeof b, "%s/comm", p);
+	int fd = open(b, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t r = read(fd, comm, sizeof comm - 1);
+	close(fd);
+	comm[r > 0 ? r - 1 : 0] = 0;
+	return !strcmp(comm, sampled);
+}
+
+static void brief_task(const char *p)
+{
+	static const char *const n[] = {"stat", "status", 0};
+	sub(p, n);
+}
+
+static int counted;
+
+static void count(const char *p)
+{
+	(void)p;
+	counted++;
+}
+
+static void brief(const char *p)
+{
+	static const char *const n[] = {"stat", "status", "cmdline", 0};
+	char b[1024], count_text[16];
+	sub(p, n);
+	snprintf(b, sizeof b, "%s/exe", p);
+	link_(b);
+	snprintf(b, sizeof b, "%s/task", p);
+	each(b, brief_task);
+	counted = 0;
+	snprintf(b, sizeof b, "%s/fd", p);
+	each(b, count);
+	snprintf(b, sizeof b, "%s/fd-count", p);
+	int k = snprintf(count_text, sizeof count_text, "%d", counted);
+	head('F', (size_t)k, b);
+	put(count_text, (size_t)k);
 }
 
 static void proc(const char *p)
@@ -322,6 +374,10 @@ static void proc(const char *p)
 	char b[1024];
 	if (p[6] < '0' || p[6] > '9')
 		return;
+	if (in_brief(p)) {
+		brief(p);
+		return;
+	}
 	sub(p, n);
 	static const char *const l[] = {"exe", "cwd", "root", 0};
 	for (const char *const *q = l; *q; q++) {
@@ -442,13 +498,18 @@ int main(int argc, char **argv)
 	static const char *const dirs[] = {"/",	"/run", "/run/lab", "/tmp", "/tmp/lab-many",
 					   "/dev", 0};
 	char line[4096];
-	int n, drop = argc > 2 && !strcmp(argv[2], "drop-caches");
+	int n, drop = 0;
 	ssize_t r;
 	port = open(argc > 1 ? argv[1] : "/dev/vport0p1", O_RDWR | O_CLOEXEC);
 	if (port < 0) {
 		perror("port");
 		return 1;
 	}
+	for (int i = 2; i < argc; i++)
+		if (!strcmp(argv[i], "drop-caches"))
+			drop = 1;
+		else if (sscanf(argv[i], "sample=%63[^:]:%d", sampled, &every) != 2)
+			fprintf(stderr, "collect: what is %s?\n", argv[i]);
 	last = malloc(256 * 1024);
 	memset(last, 0, 256 * 1024);
 	if (drop)

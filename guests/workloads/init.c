@@ -1,8 +1,9 @@
 /* PID 1 of a lab guest. /etc/modules: module files, in load order. /etc/lab: one
  * program a line, "<cpu or -> <argv...>"; first line "reports <n>" says how many
- * thread reports to wait for in /run/lab. Then the collector is started; a line
- * "drop-caches" in /etc/lab is passed on to it, a line "files" makes the files of
- * files.h. Every program gets a control group of its own, where the kernel has them. */
+ * thread reports to wait for in /run/lab. Then the collector is started; lines
+ * "drop-caches" and "sample <name> <n>" in /etc/lab are passed on to it, a line "files"
+ * makes the files of files.h. Every program gets a control group of its own, where the
+ * kernel has them. */
 #define _GNU_SOURCE
 #include "files.h"
 #include <arpa/inet.h>
@@ -105,8 +106,9 @@ int main(void)
 {
 	char line[1024];
 	FILE *f;
-	int want = 0;
-	char *drop = 0;
+	int want = 0, every;
+	char name[41];
+	char *drop = 0, sample[64] = "";
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
 	mkdir("/dev", 0755);
@@ -167,6 +169,8 @@ int main(void)
 				drop = (char *)"drop-caches";
 			else if (!strncmp(line, "files", 5))
 				lab_files();
+			else if (sscanf(line, "sample %40s %d", name, &every) == 2)
+				snprintf(sample, sizeof sample, "sample=%s:%d", name, every);
 			else
 				spawn(line);
 		}
@@ -179,7 +183,12 @@ int main(void)
 	sleep(2);
 	pid_t p = fork();
 	if (!p) {
-		char *av[] = {(char *)"collect", (char *)"/dev/vport0p1", drop, 0};
+		char *av[5] = {(char *)"collect", (char *)"/dev/vport0p1"};
+		int n = 2;
+		if (drop)
+			av[n++] = drop;
+		if (*sample)
+			av[n++] = sample;
 		execv("/bin/collect", av);
 		perror("collect");
 		_exit(127);
