@@ -309,6 +309,7 @@ static int first_of(const char *p, const char *kind)
 	if (n < 64)
 		strcpy(seen[n++], ns);
 	return 1;
+}
 
 static char sampled[64];
 static int every;
