@@ -65,9 +65,11 @@ class Archive:
         run = subprocess.run([FETCH, into or self.folder, self.mirror, suite, *packages],
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
         if run.returncode:
-            lines = [line for line in run.stdout.decode(errors='replace').split('\n')
+            lines = [line[3:] for line in run.stdout.decode(errors='replace').split('\n')
                      if line.startswith('E:')]
-            raise Missing(f'suite {suite}: ' + (lines[0][3:] if lines else 'cannot be fetched'))
+            # an address of a mirror has no place in a table
+            why = re.sub(r"'?\w+://\S+\s*", '', lines[0]) if lines else 'cannot be fetched'
+            raise Missing(f'suite {suite}: {why}')
 
     def cache(self, suite, *words):
         config = os.path.join(self.folder, f'.apt-{suite}', 'apt.conf')
