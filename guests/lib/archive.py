@@ -68,7 +68,7 @@ class Archive:
             lines = [line[3:] for line in run.stdout.decode(errors='replace').split('\n')
                      if line.startswith('E:')]
             # an address of a mirror has no place in a table
-            why = re.sub(r"'?\w+://\S+\s*", '', lines[0]) if lines else 'cannot be fetched'
+            why = re.sub(r'\w+://\S+\s*', '', lines[0]) if lines else 'cannot be fetched'
             raise Missing(f'suite {suite}: {why}')
 
     def cache(self, suite, *words):
