@@ -89,11 +89,23 @@ class Archive:
 
     def has(self, suite, package):
         """Is there such a package ("name:arch") with a version?"""
-        return '\nFilename: ' in '\n' + self.cache(suite, 'show', '--no-all-versions', package) \
-            if package.split(':')[0] in self.names(suite) else False
+        if package.split(':')[0] not in self.names(suite):
+            return False
+        return '\nFilename: ' in self.cache(suite, 'show', '--no-all-versions', package)
+
+    def parts(self, suite, version, debian):
+        """The packages that a kernel's image and modules are in, or None where one is gone.
+
+        From 7.1 on linux-image-* is empty and depends on two others, which leave the archive
+        at times of their own.
+        """
+        about = self.cache(suite, 'show', '--no-all-versions', f'linux-image-{version}:{debian}')
+        names = re.findall(r'\b(linux-(?:binary|modules)-\S+) \(=', about)
+        names = names or [f'linux-image-{version}']
+        return names if all(self.has(suite, f'{name}:{debian}') for name in names) else None
 
     def kernel(self, suites, pattern, arch):
-        """(suite, version part of the name) of the newest linux-image-* that fits.
+        """(suite, package names) of the newest linux-image-* that fits and is there whole.
 
         suites: in order of preference. pattern: of what follows "linux-image-".
         """
@@ -109,17 +121,12 @@ class Archive:
                     if re.fullmatch('linux-image-' + pattern, name)]
             for version in sorted(fits, key=by_version, reverse=True):
                 if self.has(suite, f'linux-image-{version}:{debian}'):
-                    return suite, version
+                    parts = self.parts(suite, version, debian)
+                    if parts:
+                        return suite, parts
+                    reasons.append(f'suite {suite}: of {version} not all packages are there')
             reasons.append(f'suite {suite}: no linux-image-{pattern}')
         raise Missing('; '.join(reasons))
-
-    def packages(self, suite, version, arch):
-        """The paths of the packages that a kernel is made of, downloaded where not there."""
-        debian = DEBIAN_ARCH[arch]
-        names = [f'linux-image-{version}']
-        if self.has(suite, f'linux-binary-{version}:{debian}'):     # 7.2 and later
-            names = [f'linux-binary-{version}', f'linux-modules-{version}']
-        return [self.package(suite, name, debian) for name in names]
 
     def package(self, suite, name, debian, into=None):
         """The path of a package of an architecture, downloaded where it is not there."""

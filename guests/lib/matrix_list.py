@@ -1,5 +1,7 @@
-"""matrix.list: the guests of the matrix."""
+"""The guests of the matrix: those of matrix.list, and images that lie there ready."""
 
+import json
+import os
 import shlex
 
 ARCHES = ('x86_64', 'aarch64')
@@ -19,6 +21,8 @@ class Guest:
         if self.arch not in ARCHES or not set(self.marks) <= set(MARKS):
             raise SystemExit(f'matrix.list: unknown architecture or mark: {line}')
 
+    ready = None    # the folder of a ready image
+
     @property
     def real_root(self):
         return 'real-root' in self.marks
@@ -31,6 +35,39 @@ class Guest:
         if 'pac' in self.marks:
             return self.arch + '-pac', {'CFLAGS': '-mbranch-protection=standard'}
         return self.arch, {}
+
+
+class Ready:
+    """An image with its truth that lies there already; it is only checked."""
+
+    marks = ()
+    options = ()
+    real_root = False
+
+    def __init__(self, folder):
+        self.ready = folder
+        self.name = 'image-' + os.path.basename(folder)
+        with open(os.path.join(folder, 'truth.json')) as f:
+            self.arch = json.load(f)['arch']
+
+
+def memory_of(folder):
+    """The path of a folder's memory image, or None."""
+    for name in ('mem.elf', 'mem.elf.zst'):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def ready_images(folders):
+    """The images in folders, or in folders of theirs."""
+    out = []
+    for folder in folders:
+        inside = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        out += [Ready(path) for path in [folder, *inside]
+                if os.path.exists(os.path.join(path, 'truth.json')) and memory_of(path)]
+    return out
 
 
 def read_list(path):
