@@ -83,7 +83,9 @@ impl<'k, 'm> Search<'k, 'm> {
         self.numbers = self.errors.keep(limits, "pid_idr", Numbers::new(linux));
         self.queues = self.errors.keep(limits, "run_queues", Queues::find(linux));
         if let Some(mut queues) = self.queues.take() {
-            queues.tasks.iter().for_each(|task| self.see(*task, Some(QUEUES)));
+            // An idle task is half made: it has what it was copied with, and nobody ever looks.
+            let tasks = queues.tasks.iter().filter(|task| !queues.idle.contains(*task));
+            tasks.for_each(|task| self.see(*task, Some(QUEUES)));
             self.errors.append(limits, core::mem::take(&mut queues.errors));
             self.queues = Some(queues);
         }
@@ -113,7 +115,9 @@ impl<'k, 'm> Search<'k, 'm> {
         let linux = self.linux;
         // What a list of the kernel's holds has a row in any case, as in the plain list.
         if way != Some(TASK_LIST) && !linux.looks_like_task(task) {
-            if let Some(name) = way.and_then(|way| NAMES.get(way)) {
+            // A task in its last moments may have lost its parent.
+            let passing = linux.standing(task).is_ok_and(|standing| standing.over || standing.forming);
+            if let Some(name) = way.and_then(|way| NAMES.get(way)).filter(|_| !passing) {
                 self.errors.push(linux.limits(), name, &format_args!("it leads to {task}, which is no task"));
             }
             return;
