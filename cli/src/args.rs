@@ -115,13 +115,20 @@ pub(crate) enum Command {
     Info(Target),
     /// Processes, like ps -ef
     #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
-        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'")]
+        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'\n  \
+        vmc ps mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a process and do not: task_list (what ps\n\
+        goes by), thread_lists, pid_idr (the numbers of each namespace), run_queues, children. Threads that are\n\
+        missing from a way have rows of their own, with tid.")]
     Ps {
         #[command(flatten)]
         target: Target,
         /// Show who started whom
-        #[arg(long)]
+        #[arg(long, conflicts_with = "all_ways")]
         tree: bool,
+        /// Look for processes in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long)]
+        all_ways: bool,
     },
     /// Threads of all processes, or of one
     #[command(after_help = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85")]
@@ -142,13 +149,19 @@ pub(crate) enum Command {
         pid: u32,
     },
     /// Kernel modules, like lsmod, or the libraries of a process
-    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85")]
+    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85\n  \
+        vmc modules mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a module and do not: module_list (what\n\
+        lsmod goes by), kobjects (sysfs), address_tree, bug_list.")]
     Modules {
         #[command(flatten)]
         target: Target,
         /// The libraries of this process
-        #[arg(long, value_name = "PID")]
+        #[arg(long, value_name = "PID", conflicts_with = "all_ways")]
         pid: Option<u32>,
+        /// Look for modules in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long)]
+        all_ways: bool,
     },
     /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \

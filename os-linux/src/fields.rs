@@ -42,9 +42,11 @@ macro_rules! fields {
 }
 
 mod net;
+mod survey;
 mod system;
 
 pub(crate) use net::*;
+pub(crate) use survey::*;
 pub(crate) use system::*;
 
 fields! {

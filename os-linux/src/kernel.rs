@@ -91,6 +91,13 @@ known! {
     orc_header = "orc_header";
     ret_from_fork = "ret_from_fork";
     ret_from_fork_asm = "ret_from_fork_asm";
+    run_queues = "runqueues";
+    cpu_possible_mask = "__cpu_possible_mask";
+    init_pid_ns = "init_pid_ns";
+    task_cache = "task_struct_cachep";
+    module_kset = "module_kset";
+    module_tree = "mod_tree";
+    module_bugs = "module_bug_list";
 }
 
 macro_rules! groups {
@@ -171,6 +178,19 @@ groups! {
     pid: PidFields;
     dentry_children: DentryChildrenFields;
     mount_children: MountChildrenFields;
+    task_ties: TaskTiesFields;
+    run_queue: RunQueueFields;
+    real_time_entity: RealTimeEntityFields;
+    pid_namespace: PidNamespaceFields;
+    pid_number: PidNumberFields;
+    slab_cache: SlabCacheFields;
+    slab_page: SlabPageFields;
+    slab: SlabFields;
+    module_ties: ModuleTiesFields;
+    kset: KsetFields;
+    module_kobject: ModuleKobjectFields;
+    module_node: ModuleNodeFields;
+    latch: LatchFields;
 }
 
 impl<'m> Linux<'m> {

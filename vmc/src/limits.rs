@@ -20,6 +20,8 @@ pub struct Limits {
     pub tree_nodes: usize,
     /// Levels of one tree: a maple tree's pivots allow 31 at the very most, an xarray's shift 11.
     pub tree_depth: usize,
+    /// Places in memory that look like a task or a module at first and are then looked at closely.
+    pub scan_candidates: usize,
     /// Kernel modules: distributions load some hundreds.
     pub modules: usize,
     /// Components of a path: `PATH_MAX` is 4096 bytes, a component is a character and a slash at the least.
@@ -105,6 +107,7 @@ impl Limits {
         mappings: 1 << 20,
         tree_nodes: 1 << 20,
         tree_depth: 32,
+        scan_candidates: 1 << 20,
         modules: 1 << 14,
         path_components: 2048,
         path_bytes: 4096,

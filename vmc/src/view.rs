@@ -11,8 +11,10 @@ use crate::addr::{PhysAddr, VirtAddr};
 use crate::limits::Limits;
 
 mod system;
+mod ways;
 
 pub use system::{Interface, LogRecord, Mount, OpenFile, Socket};
+pub use ways::{Way, Ways};
 
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

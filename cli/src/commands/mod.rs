@@ -3,6 +3,7 @@
 mod bt;
 mod dmesg;
 mod env;
+mod hidden;
 mod info;
 mod interfaces;
 mod lsof;
@@ -118,10 +119,12 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
+        Command::Ps { all_ways: true, .. } => hidden::processes(&context),
         Command::Ps { tree: false, .. } => ps::run(&context),
         Command::Ps { tree: true, .. } => tree::run(&context),
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
+        Command::Modules { all_ways: true, .. } => hidden::modules(&context),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
         Command::Lsof { pid, .. } => lsof::run(&context, *pid),
         Command::Mounts { pid, .. } => mounts::run(&context, *pid),

@@ -23,7 +23,7 @@ fn json_of(row: &Module) -> Object {
 
 const FIELDS: &[&str] = &["name", "path", "base", "size", "state", "build_id", "object", "errors"];
 
-struct KernelModule(Module);
+pub(crate) struct KernelModule(pub(crate) Module);
 
 impl Row for KernelModule {
     const FIELDS: &'static [&'static str] = FIELDS;

@@ -7,7 +7,7 @@ use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output::{Align, Column, Object, Row, address, object, optional, texts, time};
 
-struct ProcessRow(Process);
+pub(crate) struct ProcessRow(pub(crate) Process);
 
 impl Row for ProcessRow {
     const FIELDS: &'static [&'static str] = &[
