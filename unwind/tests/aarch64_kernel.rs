@@ -142,21 +142,28 @@ fn ips(frames: &[Frame<Registers>]) -> Vec<u64> {
 #[test]
 fn records_lead_to_the_last_one() {
     for last in [[0, 0, 0], [0, 0, 1]] {
-        let mut kernel = Kernel::new();
-        // The last one lies where the program's registers do; return addresses are signed.
-        kernel.put(STACK + 0x100, &[STACK + 0x140, CALLED ^ 0x0055 << 48]);
-        kernel.put(STACK + 0x140, &[STACK + 0x200, ENDLESS]);
-        kernel.put(STACK + 0x200, &last);
-        let mut start = Registers::new(VirtAddr::new(CALLED), VirtAddr::new(STACK + 0x80));
-        start.set(AArch64::X29, STACK + 0x100);
-        let (frames, stop) = walk_on(&kernel, start, true, &[stack_at(STACK)]);
-        assert_eq!((ips(&frames), stop), (vec![CALLED, CALLED, ENDLESS], Stop::End));
-        assert_eq!(frames[1].found_by, FoundBy::FramePointer);
-        assert!(frames[1].address.is_return_address());
-        assert_eq!(
-            (frames[1].sp, frames[1].registers.get(AArch64::X29)),
-            (VirtAddr::new(STACK + 0x140), Some(STACK + 0x140))
-        );
+        for symbols in [true, false] {
+            let mut kernel = Kernel::new();
+            kernel.symbols = symbols;
+            // The last one lies where the program's registers do; return addresses are signed.
+            kernel.put(STACK + 0x100, &[STACK + 0x140, CALLED ^ 0x0055 << 48]);
+            kernel.put(STACK + 0x140, &[STACK + 0x200, ENDLESS]);
+            kernel.put(STACK + 0x200, &last);
+            let mut start = Registers::new(VirtAddr::new(CALLED), VirtAddr::new(STACK + 0x80));
+            start.set(AArch64::X29, STACK + 0x100);
+            let (frames, stop) = walk_on(&kernel, start, true, &[stack_at(STACK)]);
+            assert_eq!((ips(&frames), stop), (vec![CALLED, CALLED, ENDLESS], Stop::End));
+            assert!(frames[1].address.is_return_address());
+            assert_eq!(
+                (frames[1].found_by, frames[1].registers.get(AArch64::X29)),
+                (FoundBy::FramePointer, Some(STACK + 0x140))
+            );
+            // The function takes 16 bytes, and has its record at the bottom of them.
+            let cfa = |record: u64| symbols.then_some(VirtAddr::new(record + 16));
+            assert_eq!((frames[0].cfa, frames[1].cfa), (cfa(STACK + 0x100), cfa(STACK + 0x140)));
+            assert_eq!(frames[1].sp, cfa(STACK + 0x100).unwrap_or(VirtAddr::new(STACK + 0x140)));
+            assert_eq!((frames[2].sp, frames[2].cfa), (VirtAddr::new(STACK + 0x200 - RECORD), None));
+        }
     }
     // Until 5.13 a kernel thread's chain ends with no x29.
     let mut kernel = Kernel::new();

@@ -20,7 +20,7 @@ const TRIES: usize = 12;
 const SAVED: usize = 12;
 
 /// The code around a place.
-pub(super) struct Window {
+pub(in crate::aarch64) struct Window {
     words: [u32; REACH + SLACK],
     len: usize,
     /// Where the words lie, and the place among them.
@@ -30,7 +30,7 @@ pub(super) struct Window {
 
 /// What a function has done where the place is reached. Offsets are from the stack pointer that it began with: its CFA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(in crate::aarch64) struct Taken {
     /// The stack pointer; nothing where that cannot be followed.
     sp: Option<i64>,
     /// The frame pointer, where it is the function's own.
@@ -43,7 +43,7 @@ pub(super) struct Taken {
 
 impl Window {
     /// As much of the code around `place` as can be read, from `floor` on.
-    pub(super) fn around<V: VirtualMemory + ?Sized>(
+    pub(in crate::aarch64) fn around<V: VirtualMemory + ?Sized>(
         memory: &V,
         floor: VirtAddr,
         place: VirtAddr,
@@ -75,13 +75,13 @@ impl Window {
     }
 
     /// What the function has done that begins at `address`, if it reaches the place.
-    pub(super) fn reached_from_address(&self, address: VirtAddr) -> Option<Taken> {
+    pub(in crate::aarch64) fn reached_from_address(&self, address: VirtAddr) -> Option<Taken> {
         let offset = usize::try_from(address.offset_from(self.start)?).ok()?;
         if offset % 4 == 0 { self.reached_from(offset / 4) } else { None }
     }
 
     /// What the nearest function before the place has done that stores its link or makes a frame pointer, and reaches it.
-    pub(super) fn reached(&self) -> Option<Taken> {
+    pub(in crate::aarch64) fn reached(&self) -> Option<Taken> {
         let begins = |at: &usize| match self.effect(*at) {
             Some(Effect::Set { to: X29, from: SP, .. }) => true,
             Some(Effect::Access(access)) => {
@@ -117,8 +117,7 @@ impl Window {
 
     fn reached_from(&self, offset: usize) -> Option<Taken> {
         let mut seen = [0u64; (REACH + SLACK) / 64];
-        let first = Taken { sp: Some(0), ..Taken::default() };
-        let mut waiting = [(offset, first); WAITING];
+        let mut waiting = [(offset, Taken::START); WAITING];
         let mut count = 1usize;
         while let Some(left) = count.checked_sub(1) {
             count = left;
@@ -159,6 +158,41 @@ impl Window {
 }
 
 impl Taken {
+    /// Where the function begins.
+    const START: Self = Self { sp: Some(0), fp: None, saved: [None; SAVED], written: 0 };
+
+    /// What the function that begins at `start` has done where it has made its record: for those that always make one, near
+    /// their start.
+    pub(in crate::aarch64) fn with_record<V: VirtualMemory + ?Sized>(
+        memory: &V,
+        start: VirtAddr,
+    ) -> Option<Self> {
+        let mut bytes = [0; PROLOGUE * 4];
+        let len = match memory.read(start, &mut bytes) {
+            Ok(()) => bytes.len(),
+            Err(error) => error.done,
+        };
+        let (words, _) = bytes.get(..len)?.as_chunks::<4>();
+        let mut taken = Self::START;
+        for word in words {
+            match decode(u32::from_le_bytes(*word), 0) {
+                Effect::Return(_) | Effect::Jump(_) | Effect::JumpAway(_) | Effect::Halt => return None,
+                // What traces functions is called before there is a record, and keeps all.
+                Effect::Call => {}
+                effect => taken.follow(effect),
+            }
+            if taken.has_record() {
+                return Some(taken);
+            }
+        }
+        None
+    }
+
+    /// The CFA, where x29 points to the record.
+    pub(in crate::aarch64) fn cfa_by_record(&self, fp: u64) -> Option<u64> {
+        Some(fp.wrapping_add_signed(self.fp?.checked_neg()?))
+    }
+
     fn follow(&mut self, effect: Effect) {
         match effect {
             Effect::Set { to: SP, from: SP, plus } => self.sp = self.sp.and_then(|sp| sp.checked_add(plus)),
@@ -230,18 +264,18 @@ impl Taken {
     }
 
     /// Is the return address still in x30, and the caller's frame pointer in x29?
-    pub(super) const fn keeps_link(&self) -> bool {
+    pub(in crate::aarch64) const fn keeps_link(&self) -> bool {
         self.written >> X30 & 1 == 0 && self.written >> X29 & 1 == 0
     }
 
     /// Does x29 point to where the caller's and the return address were stored?
-    pub(super) fn has_record(&self) -> bool {
+    pub(in crate::aarch64) fn has_record(&self) -> bool {
         let [.., x29, x30] = self.saved;
         self.fp.is_some() && x29 == self.fp && x30 == self.fp.and_then(|fp| fp.checked_add(8))
     }
 
     /// A frame's registers as its caller's, as far as they can be known. Nothing where the return address cannot.
-    pub(super) fn caller<V: VirtualMemory + ?Sized>(
+    pub(in crate::aarch64) fn caller<V: VirtualMemory + ?Sized>(
         &self,
         memory: &V,
         registers: &Registers,

@@ -33,6 +33,7 @@ pub(super) struct Entered {
 
 /// What lies where x29 points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one step; a box would cost an allocation")]
 pub(super) enum Record {
     /// The caller's x29 and the return address.
     Caller { fp: u64, link: u64 },
@@ -53,6 +54,11 @@ impl SavedRegisters {
         }
     }
 
+    /// Where the registers lie that the record at `at` is one of.
+    pub(super) const fn around(&self, at: u64) -> VirtAddr {
+        VirtAddr::new(at.wrapping_sub(self.record))
+    }
+
     /// The record at `at`.
     ///
     /// Since 6.14 one that stands for registers is empty and says so behind itself. Before, it repeats their x29 and pc (and
@@ -65,7 +71,7 @@ impl SavedRegisters {
     ) -> Result<Record, ReadError> {
         let word = |offset: u64| memory.read_u64(VirtAddr::new(at.wrapping_add(offset)));
         let (fp, link) = (word(0)?, word(8)?);
-        let entered = || self.read(memory, VirtAddr::new(at.wrapping_sub(self.record)), current);
+        let entered = || self.read(memory, self.around(at), current);
         if (fp, link) == (0, 0) {
             return match word(16) {
                 Ok(AROUND) => Ok(Record::Interrupted(entered()?)),

@@ -8,6 +8,7 @@ use vmc::{Limits, VirtAddr, VirtualMemory};
 
 use super::saved::{Record, SavedRegisters};
 use super::step::without_record;
+use crate::aarch64::reach::Taken;
 use crate::aarch64::registers::{Registers, X29};
 use crate::code_address::CodeAddress;
 use crate::frame::Frame;
@@ -15,11 +16,12 @@ use crate::row_step::RegisterFile;
 
 /// What a walk asks of a kernel's code.
 pub trait KernelCode {
-    /// Can there be code of the kernel or of its modules at `address`?
+    /// Can there be code of the kernel or of its modules at `address`? Code of the start-up is such, even if it was freed since:
+    /// idle threads were called from there.
     fn is_code(&self, address: VirtAddr) -> bool;
 
-    /// Where the function begins that `address` lies in, if that is known. It is asked for only where a function that does not
-    /// return was interrupted.
+    /// Where the function begins that `address` lies in, if that is known: by it CFAs are found, and callers of functions that
+    /// do not return.
     fn function_start(&self, address: VirtAddr) -> Option<VirtAddr>;
 }
 
@@ -75,8 +77,9 @@ impl<C: ?Sized, V: ?Sized> fmt::Debug for KernelUnwinder<'_, C, V> {
 
 /// An iterator over the frames of one kernel stack; it ends, and then says why by [`stop`](Self::stop).
 ///
-/// Where a frame was found by a record alone, only its program counter and x29 are known: its stack pointer is given as the
-/// address of its own record, below which compilers put nothing but arguments, and it has no CFA.
+/// Where a frame was found by a record, only its program counter, x29 and stack pointer are known. The latter is its callee's
+/// CFA; where the callee's start is not known that has none, and the caller's record stands for its stack pointer, below which
+/// compilers put little.
 pub struct KernelWalk<'a, C: ?Sized, V: ?Sized> {
     code: &'a C,
     memory: &'a V,
@@ -103,12 +106,12 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
     }
 
     /// From the frame at hand to its caller, or to what it interrupted, or why there is neither.
-    fn step(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
+    fn step(&mut self, frame: &mut Frame<Registers>) -> Result<(), Stop> {
         let ip = self.address.address();
         if !self.address.is_return_address() {
             let found = without_record(self.code, self.memory, &self.registers, self.limits.code_steps);
             if let Some((caller, how)) = found {
-                *cfa = Some(caller.sp());
+                frame.cfa = Some(caller.sp());
                 return self.arrive(caller, how);
             }
             if !self.code.is_code(ip) {
@@ -127,7 +130,12 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
         }
         self.check_progress(fp)?;
         let record = self.saved.read_record(self.memory, fp, &self.registers);
-        match record.map_err(|error| Stop::NotResident(error.addr))? {
+        let record = record.map_err(|error| Stop::NotResident(error.addr))?;
+        if self.found_by == FoundBy::FramePointer && !matches!(record, Record::Caller { .. }) {
+            // A way into the kernel, or a thread's first function: the stack ends with the registers.
+            frame.sp = self.saved.around(fp);
+        }
+        match record {
             Record::Last => Err(Stop::End),
             // The user part is another walk's.
             Record::Interrupted(entered) if entered.from_user => Err(Stop::End),
@@ -138,9 +146,13 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
                 Ok(())
             }
             Record::Caller { fp: next, link } => {
-                let sp = if next == 0 { fp.wrapping_add(16) } else { next };
-                let mut caller = Registers::new(VirtAddr::new(0), VirtAddr::new(sp))
-                    .with_signature(self.registers.signature());
+                let start = self.code.function_start(self.address.address_for_lookup());
+                let taken = start.and_then(|start| Taken::with_record(self.memory, start));
+                frame.cfa = taken.and_then(|taken| taken.cfa_by_record(fp)).map(VirtAddr::new);
+                let least = VirtAddr::new(fp.wrapping_add(16));
+                let sp = frame.cfa.unwrap_or(VirtAddr::new(next)).max(least);
+                let mut caller =
+                    Registers::new(VirtAddr::new(0), sp).with_signature(self.registers.signature());
                 caller.put(X29, next);
                 caller.return_to(link);
                 self.arrive(caller, FoundBy::FramePointer)
@@ -208,7 +220,7 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> Iterator for KernelWalk<
             interrupted_by_signal: false,
             registers: self.registers,
         };
-        if let Err(stop) = self.step(&mut frame.cfa) {
+        if let Err(stop) = self.step(&mut frame) {
             self.stop = Some(stop);
         }
         Some(frame)
