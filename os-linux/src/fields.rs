@@ -41,9 +41,11 @@ macro_rules! fields {
     };
 }
 
+mod files;
 mod net;
 mod system;
 
+pub(crate) use files::*;
 pub(crate) use net::*;
 pub(crate) use system::*;
 

@@ -78,6 +78,7 @@ known! {
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
+    simple_lookup = "simple_lookup";
     prb = "prb";
     net_namespace_list = "net_namespace_list";
     tcp_hashinfo = "tcp_hashinfo";
@@ -171,6 +172,12 @@ groups! {
     pid: PidFields;
     dentry_children: DentryChildrenFields;
     mount_children: MountChildrenFields;
+    inode_details: InodeDetailFields;
+    inode_operations: InodeOperationsFields;
+    super_block_kind: SuperBlockKindFields;
+    cache_size: CacheSizeFields;
+    page_state: PageStateFields;
+    working_directory: WorkingDirectoryFields;
 }
 
 impl<'m> Linux<'m> {

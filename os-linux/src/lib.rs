@@ -83,6 +83,7 @@ pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use find::VmcoreInfo;
+pub use fs::{FileContents, Listing, mode_text};
 pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;

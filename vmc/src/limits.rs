@@ -26,8 +26,12 @@ pub struct Limits {
     pub path_components: usize,
     /// Bytes of a path.
     pub path_bytes: usize,
-    /// Entries of one directory that a search for a name goes through.
+    /// Entries of one directory that a search for a name goes through, and of all directories that one listing shows.
     pub directory_entries: usize,
+    /// Directories below one another that a listing goes down into.
+    pub directory_depth: usize,
+    /// Symbolic links that the way to one file may follow: `MAXSYMLINKS` is 40.
+    pub symbolic_links: usize,
     /// Mounts of one namespace, or below one mount: `fs.mount-max` is 100 000 by default.
     pub mounts: usize,
     /// Bytes of a JIT compiler's map of functions (`/tmp/perf-PID.map`).
@@ -109,6 +113,8 @@ impl Limits {
         path_components: 2048,
         path_bytes: 4096,
         directory_entries: 1 << 20,
+        directory_depth: 256,
+        symbolic_links: 40,
         mounts: 1 << 17,
         perf_map_bytes: 64 << 20,
         mount_depth: 256,

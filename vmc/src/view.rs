@@ -12,7 +12,9 @@ use crate::limits::Limits;
 
 mod system;
 
-pub use system::{Interface, LogRecord, Mount, OpenFile, Socket};
+pub use system::{
+    DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket,
+};
 
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

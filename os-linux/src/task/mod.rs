@@ -1,5 +1,6 @@
 //! Tasks: what the kernel schedules. A process is its thread group leader; its threads hang on its `signal_struct`.
 
+mod numbers;
 mod process;
 mod state;
 mod thread;

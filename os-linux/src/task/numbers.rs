@@ -1,0 +1,47 @@
+//! A process' numbers: one in each PID namespace that it is seen from.
+//!
+//! Source: `struct pid` and `struct upid` in `include/linux/pid.h`; `task_active_pid_ns()` in `kernel/pid.c`.
+
+use alloc::vec::Vec;
+
+use vmc::layout::Types;
+use vmc::{ReadExt, VirtAddr};
+
+use crate::error::LinuxError;
+use crate::task::Task;
+
+/// `MAX_PID_NS_LEVEL`.
+const LEVELS: u32 = 32;
+
+impl Task<'_, '_> {
+    /// Its own number in each PID namespace, the outermost first, and its PID namespace. Nothing for the dead and for idle
+    /// tasks, which have none.
+    pub(crate) fn numbers(&self) -> Result<(Vec<u32>, Option<VirtAddr>), LinuxError> {
+        let space = self.linux.space();
+        let pid = self.pointer(self.linux.task_fs()?.thread_pid, "thread_pid")?;
+        if pid.is_null() {
+            return Ok((Vec::new(), None));
+        }
+        let read = LinuxError::read("a pid");
+        let level = self.linux.pid()?.level.read(space, pid).map_err(&read)?;
+        if level > LEVELS {
+            return Err(LinuxError::Broken { what: "a pid", at: pid, reason: "its level is too high" });
+        }
+        let types = self.linux.types();
+        let (first, size) = (types.member("pid", "numbers")?.offset, types.size_of("upid")?);
+        let (number, namespace) = (types.member("upid", "nr")?.offset, types.member("upid", "ns")?.offset);
+        let entry = |level: u32| pid.wrapping_add(first + u64::from(level) * size);
+        let numbers = (0..=level)
+            .map(|level| space.read_value(entry(level).wrapping_add(number)).map_err(&read))
+            .collect::<Result<Vec<u32>, _>>()?;
+        let namespace = space.read_pointer(entry(level).wrapping_add(namespace)).map_err(&read)?;
+        Ok((numbers, Some(namespace)))
+    }
+
+    /// Its process' number as the process itself knows it.
+    pub(crate) fn number_in_namespace(&self) -> Result<u32, LinuxError> {
+        let leader = self.pointer(self.linux.task_fs()?.group_leader, "group_leader")?;
+        let (numbers, _) = Task { linux: self.linux, at: leader }.numbers()?;
+        numbers.last().copied().ok_or(LinuxError::Gone { pid: self.pid()?, what: "number" })
+    }
+}
