@@ -216,6 +216,50 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: u32,
     },
+    /// A file's bytes out of the page cache, written as they are
+    #[command(after_help = "Examples:\n  vmc cat mem.elf /etc/passwd\n  \
+        vmc cat mem.elf --pid 85 /etc/hostname       in that process' root and mount namespace\n  \
+        vmc cat mem.elf --pid 85 --fd 3 > found      what it has open, also deleted files and memfds\n  \
+        vmc cat mem.elf --partial /usr/bin/ssh > ssh\n\n\
+        A path is looked up as init sees it, or as the process of --pid does; a relative one from the directory\n\
+        that the process stands in. Holes of a tmpfs read as zeros. Where bytes are not in memory (dropped from the\n\
+        page cache, swapped out), nothing is written, stderr says which they are, and the exit status is 1.\n\
+        Files of proc and sysfs have no contents in memory. On a terminal, control characters are escaped.")]
+    Cat {
+        #[command(flatten)]
+        target: Target,
+        /// The file
+        #[arg(required_unless_present = "fd", conflicts_with = "fd")]
+        path: Option<String>,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The file that the process has open as this descriptor
+        #[arg(long, value_name = "FD", requires = "pid")]
+        fd: Option<u32>,
+        /// Write zeros for bytes that are not in memory
+        #[arg(long)]
+        partial: bool,
+    },
+    /// A directory out of the dentry cache, like ls -l
+    #[command(after_help = "Examples:\n  vmc ls mem.elf /etc\n  vmc ls mem.elf -R /tmp\n  \
+        vmc ls mem.elf --pid 85 /                    in that process' root and mount namespace\n  \
+        vmc ls mem.elf -R / --format jsonl | jq 'select(.cached_bytes > 0) | .path'\n\n\
+        Of tmpfs and ramfs every entry is in the dentry cache; of other file systems those that were used lately,\n\
+        and stderr says that there may be more. CACHED is how many bytes of a file the page cache has.")]
+    Ls {
+        #[command(flatten)]
+        target: Target,
+        /// The directory
+        #[arg(default_value = "/")]
+        path: String,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The directories in it too
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
     /// What is mounted where, like /proc/mounts
     #[command(after_help = "Examples:\n  vmc mounts mem.elf\n  vmc mounts mem.elf --pid 85\n\n\
         Options that only a file system knows itself (size=, mode=) are not told.")]
@@ -299,6 +343,8 @@ impl Command {
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }
             | Self::Env { target, .. }
+            | Self::Cat { target, .. }
+            | Self::Ls { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Translate { target, .. }

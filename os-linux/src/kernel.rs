@@ -13,6 +13,7 @@ use crate::cpus::Cpus;
 use crate::error::LinuxError;
 use crate::fields::*;
 use crate::find::{Found, find};
+use crate::fs::OverlayFields;
 use crate::identity::KernelIdentity;
 use crate::kallsyms::Kallsyms;
 use crate::lazy::Lazy;
@@ -37,6 +38,7 @@ pub struct Linux<'m> {
     groups: Groups,
     symbols: OnceBox<SymbolTable>,
     cpus: OnceBox<Cpus>,
+    overlay: Lazy<OverlayFields, LayoutError>,
 }
 
 impl fmt::Debug for Linux<'_> {
@@ -68,6 +70,7 @@ known! {
     stop_btf = "__stop_BTF";
     init_task = "init_task";
     modules = "modules";
+    btf_modules = "btf_modules";
     per_cpu_offset = "__per_cpu_offset";
     cpu_online_mask = "__cpu_online_mask";
     nr_cpu_ids = "nr_cpu_ids";
@@ -178,6 +181,8 @@ groups! {
     cache_size: CacheSizeFields;
     page_state: PageStateFields;
     working_directory: WorkingDirectoryFields;
+    btf_module: BtfModuleFields;
+    btf_object: BtfObjectFields;
 }
 
 impl<'m> Linux<'m> {
@@ -218,6 +223,7 @@ impl<'m> Linux<'m> {
             groups: Groups::default(),
             symbols: OnceBox::new(),
             cpus: OnceBox::new(),
+            overlay: Lazy::default(),
         })
     }
 
@@ -285,6 +291,14 @@ impl<'m> Linux<'m> {
     #[must_use]
     pub(crate) fn cpus(&self) -> &Cpus {
         self.cpus.get_or_init(|| Box::new(Cpus::find(self)))
+    }
+
+    /// The members of overlayfs' structures, which may be a module's.
+    pub(crate) fn overlay(&self) -> Result<&OverlayFields, LayoutError> {
+        self.overlay.get(|| {
+            OverlayFields::resolve(&self.types)
+                .or_else(|why| self.with_module_types("overlay", why, |types| OverlayFields::resolve(types)))
+        })
     }
 
     /// A symbol that has to be there.

@@ -12,9 +12,7 @@ use crate::limits::Limits;
 
 mod system;
 
-pub use system::{
-    DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket,
-};
+pub use system::{DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket};
 
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! The commands, one a module: each asks the guest and makes rows of the answer.
 
 mod bt;
+mod cat;
 mod dmesg;
 mod env;
 mod info;
 mod interfaces;
+mod ls;
 mod lsof;
 mod maps;
 mod memory;
@@ -129,6 +131,11 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Sockets { pid, .. } => sockets::run(&context, *pid),
         Command::Interfaces(_) => interfaces::run(&context),
         Command::Env { pid, .. } => env::run(&context, *pid),
+        Command::Cat { path, pid, fd, partial, .. } => {
+            let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
+            cat::run(&context, &options)
+        }
+        Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
         Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
             let part = match (kernel, user) {
                 (true, _) => bt::Part::Kernel,

@@ -74,7 +74,7 @@ impl<'m> Btf<'m> {
         limits: &Limits,
         base: Option<&'b Btf<'b>>,
     ) -> Result<Btf<'b>, &'static str> {
-        let (first_id, first_string) = base.map_or((1, 0), |base| (base.len(), base.header.strings_len()));
+        let first_id = base.map_or(1, Btf::len);
         let header = Header::parse(&data)?;
         let section = header.types(&data).ok_or("its type section is cut off")?;
         let mut places = alloc::vec![0u32];
@@ -85,13 +85,13 @@ impl<'m> Btf<'m> {
                 return Err("it has more types than the limit");
             }
             let raw = RawType::at(section, at).ok_or("a type is cut off or of an unknown kind")?;
-            let id = u32::try_from(first_id + places.len() - 1).map_err(|_| "it has more types than there are numbers")?;
+            let id = u32::try_from(first_id + places.len() - 1)
+                .map_err(|_| "it has more types than there are numbers")?;
             // An empty structure of the same name is a declaration; the first with members counts.
             if matches!(raw.kind, Kind::Struct | Kind::Union)
                 && raw.name != 0
                 && raw.count > 0
-                && let Some(name) = (raw.name as usize).checked_sub(first_string)
-                && let Some(name) = header.string(&data, name)
+                && let Some(name) = name_at(base, &header, &data, raw.name)
             {
                 named.entry(hash(name)).or_insert(id);
             }
@@ -130,13 +130,7 @@ impl<'m> Btf<'m> {
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        let offset = offset as usize;
-        let strings = self.base.map_or(0, |base| base.header.strings_len());
-        let found = match (self.base, offset.checked_sub(strings)) {
-            (Some(base), None) => base.header.string(&base.data, offset),
-            (_, own) => self.header.string(&self.data, own.unwrap_or(offset)),
-        };
-        found.unwrap_or_default()
+        name_at(self.base, &self.header, &self.data, offset).unwrap_or_default()
     }
 
     fn raw(&self, id: u32) -> Result<RawType, LayoutError> {
@@ -150,7 +144,9 @@ impl<'m> Btf<'m> {
     /// The number of the structure or union `name`.
     fn structure(&self, name: &str) -> Result<u32, LayoutError> {
         let missing = || LayoutError::NoType { name: name.to_string() };
-        let id = *self.named.get(&hash(name.as_bytes())).ok_or_else(missing)?;
+        let Some(id) = self.named.get(&hash(name.as_bytes())).copied() else {
+            return self.base.ok_or_else(missing)?.structure(name);
+        };
         let raw = self.raw(id)?;
         if self.string(raw.name) == name.as_bytes() { Ok(id) } else { Err(missing()) }
     }
@@ -171,6 +167,16 @@ impl Types for Btf<'_> {
 
     fn size_of(&self, structure: &str) -> Result<u64, LayoutError> {
         Ok(u64::from(self.raw(self.structure(structure)?)?.size_or_type))
+    }
+}
+
+/// The string at `offset`: a module's strings go on behind the kernel's, and what the kernel has already is not told again.
+fn name_at<'d>(base: Option<&'d Btf<'_>>, header: &Header, data: &'d [u8], offset: u32) -> Option<&'d [u8]> {
+    let offset = offset as usize;
+    let Some(base) = base else { return header.string(data, offset) };
+    match offset.checked_sub(base.header.strings_len()) {
+        Some(own) => header.string(data, own),
+        None => base.header.string(&base.data, offset),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use vmc::layout::{Field, LayoutError, Types};
 
-use super::FieldGroup;
+use super::{FieldGroup, ListHead};
 
 fields! {
     /// `struct inode`, as far as `stat` shows it.
@@ -58,5 +58,21 @@ fields! {
     WorkingDirectoryFields of "fs_struct" {
         mount: u64 = "pwd.mnt";
         dentry: u64 = "pwd.dentry";
+    }
+}
+
+fields! {
+    /// `struct btf_module` (`kernel/bpf/btf.c`): a module that brought types.
+    BtfModuleFields of "btf_module" {
+        list: ListHead = "list";
+        btf: u64 = "btf";
+    }
+}
+
+fields! {
+    /// `struct btf`, as far as it leads to a module's types.
+    BtfObjectFields of "btf" {
+        data: u64 = "data";
+        size: u32 = "data_size";
     }
 }

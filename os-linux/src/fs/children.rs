@@ -29,8 +29,7 @@ impl Linux<'_> {
             return Ok(Box::new(ChainWalk::new(self, WHAT, first, offset, limit)));
         }
         let (Some(head), Some(link)) = (children.list, children.list_link) else {
-            let missing =
-                LayoutError::NoMember { structure: "dentry".into(), member: "d_children".into() };
+            let missing = LayoutError::NoMember { structure: "dentry".into(), member: "d_children".into() };
             return Err(missing.into());
         };
         let offset = link.address(VirtAddr::new(0)).get();

@@ -4,9 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hashbrown::HashSet;
+use vmc::VirtAddr;
 use vmc::text::lossless;
 use vmc::view::{DirectoryEntry, RowErrors};
-use vmc::VirtAddr;
 
 use crate::error::LinuxError;
 use crate::fs::children::NamedChild;
@@ -69,7 +69,11 @@ impl<'k, 'm> Task<'k, 'm> {
             if listing.entries.len() >= linux.limits().directory_entries {
                 let reason = "there are more entries than the limit";
                 let at = directory.place.dentry;
-                listing.errors.push(linux.limits(), "ls", &LinuxError::Broken { what: "a directory", at, reason });
+                listing.errors.push(
+                    linux.limits(),
+                    "ls",
+                    &LinuxError::Broken { what: "a directory", at, reason },
+                );
                 break;
             }
             let mut below = directory.path.clone();
@@ -83,7 +87,11 @@ impl<'k, 'm> Task<'k, 'm> {
             if open.len() >= linux.limits().directory_depth {
                 let reason = "directories lie deeper in one another than the limit";
                 let at = place.dentry;
-                listing.errors.push(linux.limits(), "ls", &LinuxError::Broken { what: "a directory", at, reason });
+                listing.errors.push(
+                    linux.limits(),
+                    "ls",
+                    &LinuxError::Broken { what: "a directory", at, reason },
+                );
                 continue;
             }
             if let Err(why) = linux.open_directory(place, below, &mut listing, &mut seen, &mut open) {

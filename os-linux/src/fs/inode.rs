@@ -3,10 +3,8 @@
 //! Source: `include/linux/fs.h`; `page_get_link()` and `readlink_copy()` in `fs/namei.c`. A link's target lies in the inode's
 //! `i_link`, or in the first page of its cache.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use vmc::text::lossless;
 use vmc::{ReadExt, VirtAddr};
 
 use crate::error::LinuxError;
@@ -75,13 +73,5 @@ impl Linux<'_> {
         let read = LinuxError::read("an inode's file system");
         let block = self.inode()?.super_block.pointer(self.space(), inode).map_err(&read)?;
         self.super_block_kind()?.magic.read(self.space(), block).map_err(&read)
-    }
-
-    /// The name of an inode's file system.
-    pub(super) fn file_system_of(&self, inode: VirtAddr) -> Result<String, LinuxError> {
-        let read = LinuxError::read("an inode's file system");
-        let block = self.inode()?.super_block.pointer(self.space(), inode).map_err(&read)?;
-        let kind = self.super_block_facts()?.kind.pointer(self.space(), block).map_err(&read)?;
-        Ok(lossless(&self.text_at(self.file_system()?.name, kind)?.unwrap_or_default()))
     }
 }

@@ -100,7 +100,9 @@ impl Linux<'_> {
             }
         }
         let found = match fields.lower {
-            Lower::Inodes { first, data } => self.data_or(data, own, first.pointer(space, own).map_err(&read)?)?,
+            Lower::Inodes { first, data } => {
+                self.data_or(data, own, first.pointer(space, own).map_err(&read)?)?
+            }
             Lower::Dentry { first, data } => {
                 let dentry = first.pointer(space, own).map_err(&read)?;
                 let inode = if dentry.is_null() { dentry } else { inode_of(dentry)? };
@@ -116,7 +118,11 @@ impl Linux<'_> {
                 // The data of a file whose attributes alone were copied is in the lowest of its layers.
                 let index = if upper.is_null() { 0 } else { layers.saturating_sub(1) };
                 let place = entry.wrapping_add(stack + u64::from(index) * size + dentry);
-                let dentry = if layers == 0 { VirtAddr::new(0) } else { vmc::ReadExt::read_pointer(space, place).map_err(&read)? };
+                let dentry = if layers == 0 {
+                    VirtAddr::new(0)
+                } else {
+                    vmc::ReadExt::read_pointer(space, place).map_err(&read)?
+                };
                 if dentry.is_null() { dentry } else { inode_of(dentry)? }
             }
         };

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use vmc::{PhysAddr, ReadExt, VirtAddr};
+use vmc::{PhysAddr, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
