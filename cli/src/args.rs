@@ -115,13 +115,24 @@ pub(crate) enum Command {
     Info(Target),
     /// Processes, like ps -ef
     #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
-        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'")]
+        vmc ps mem.elf --long                   groups, sessions, terminals, CPU time, memory\n  \
+        vmc ps mem.elf --pid 85                 one process with all that is known of it\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.euid != .uid or .seccomp == 2) | .pid'\n\n\
+        All formats but the table give credentials, capabilities (capabilities: the effective ones by name),\n\
+        CPU time in seconds, memory in bytes, priority, control group and PID namespaces (nspid) too.")]
     Ps {
         #[command(flatten)]
         target: Target,
         /// Show who started whom
         #[arg(long)]
         tree: bool,
+        /// Only this process, with all that is known of it
+        #[arg(long, value_name = "PID", conflicts_with = "tree")]
+        pid: Option<u32>,
+        /// More columns
+        #[arg(short, long, conflicts_with = "tree")]
+        long: bool,
     },
     /// Threads of all processes, or of one
     #[command(after_help = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85")]

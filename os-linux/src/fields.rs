@@ -42,11 +42,15 @@ macro_rules! fields {
 }
 
 mod files;
+mod modules;
 mod net;
+mod process;
 mod system;
 
 pub(crate) use files::*;
+pub(crate) use modules::*;
 pub(crate) use net::*;
+pub(crate) use process::*;
 pub(crate) use system::*;
 
 fields! {

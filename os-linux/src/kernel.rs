@@ -71,6 +71,7 @@ known! {
     init_task = "init_task";
     modules = "modules";
     btf_modules = "btf_modules";
+    tainted_mask = "tainted_mask";
     per_cpu_offset = "__per_cpu_offset";
     cpu_online_mask = "__cpu_online_mask";
     nr_cpu_ids = "nr_cpu_ids";
@@ -183,6 +184,23 @@ groups! {
     working_directory: WorkingDirectoryFields;
     btf_module: BtfModuleFields;
     btf_object: BtfObjectFields;
+    module_details_fields: ModuleDetailFields;
+    module_use: ModuleUseFields;
+    sections: SectionsFields;
+    section: SectionFields;
+    section_list: SectionListFields;
+    bin_attribute: BinAttributeFields;
+    cred_details: CredDetailFields;
+    group_info: GroupInfoFields;
+    task_details: TaskDetailFields;
+    signal_details: SignalDetailFields;
+    tty: TtyFields;
+    tty_driver: TtyDriverFields;
+    mm_size: MmSizeFields;
+    css_set: CssSetFields;
+    cgroup: CgroupFields;
+    controller: ControllerFields;
+    kernfs_node: KernfsNodeFields;
 }
 
 impl<'m> Linux<'m> {

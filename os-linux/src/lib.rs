@@ -70,6 +70,7 @@ mod lazy;
 mod lists;
 mod log;
 mod mm;
+mod module_details;
 mod module_types;
 mod modules;
 mod net;

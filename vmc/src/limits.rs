@@ -22,6 +22,8 @@ pub struct Limits {
     pub tree_depth: usize,
     /// Kernel modules: distributions load some hundreds.
     pub modules: usize,
+    /// Sections of one module: those built with a section a function have thousands.
+    pub module_sections: usize,
     /// Components of a path: `PATH_MAX` is 4096 bytes, a component is a character and a slash at the least.
     pub path_components: usize,
     /// Bytes of a path.
@@ -42,6 +44,8 @@ pub struct Limits {
     pub command_line_bytes: usize,
     /// Bytes of any other string.
     pub string_bytes: usize,
+    /// Supplementary groups of one process: `NGROUPS_MAX` is 65 536.
+    pub groups: usize,
     /// Descriptors of one process: `fs.nr_open` is 2^20 by default, databases raise it some.
     pub open_files: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
@@ -110,6 +114,7 @@ impl Limits {
         tree_nodes: 1 << 20,
         tree_depth: 32,
         modules: 1 << 14,
+        module_sections: 1 << 16,
         path_components: 2048,
         path_bytes: 4096,
         directory_entries: 1 << 20,
@@ -120,6 +125,7 @@ impl Limits {
         mount_depth: 256,
         command_line_bytes: 4 << 20,
         string_bytes: 4096,
+        groups: 1 << 16,
         open_files: 1 << 21,
         log_records: 1 << 22,
         namespaces: 1 << 20,

@@ -10,8 +10,12 @@ use core::fmt;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::limits::Limits;
 
+mod module;
+mod process;
 mod system;
 
+pub use module::{ModuleDetails, ModuleSection};
+pub use process::{Credentials, ProcessDetails};
 pub use system::{DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket};
 
 /// Why parts of a row are absent.

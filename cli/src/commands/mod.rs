@@ -2,6 +2,7 @@
 
 mod bt;
 mod cat;
+mod details;
 mod dmesg;
 mod env;
 mod info;
@@ -120,7 +121,7 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
-        Command::Ps { tree: false, .. } => ps::run(&context),
+        Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
         Command::Ps { tree: true, .. } => tree::run(&context),
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),

@@ -8,6 +8,7 @@ use vmc::layout::Types;
 use vmc::{ReadExt, VirtAddr};
 
 use crate::error::LinuxError;
+use crate::kernel::Linux;
 use crate::task::Task;
 
 /// `MAX_PID_NS_LEVEL`.
@@ -43,5 +44,14 @@ impl Task<'_, '_> {
         let leader = self.pointer(self.linux.task_fs()?.group_leader, "group_leader")?;
         let (numbers, _) = Task { linux: self.linux, at: leader }.numbers()?;
         numbers.last().copied().ok_or(LinuxError::Gone { pid: self.pid()?, what: "number" })
+    }
+}
+
+impl Linux<'_> {
+    /// The number that the outermost PID namespace knows the `struct pid` at `pid` by.
+    pub(super) fn outermost_number(&self, pid: VirtAddr) -> Result<u32, LinuxError> {
+        let types = self.types();
+        let number = types.member("pid", "numbers")?.offset + types.member("upid", "nr")?.offset;
+        self.space().read_value(pid.wrapping_add(number)).map_err(LinuxError::read("a pid"))
     }
 }
