@@ -215,6 +215,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
+    /// Containers with their processes, namespaces and roots
+    #[command(after_help = "Examples:\n  vmc containers mem.elf\n  \
+        vmc containers mem.elf --format jsonl | jq '{id, hostname, root}'\n  \
+        vmc ls mem.elf --pid PID /               a container's files, PID that of the table\n\n\
+        A container is a set of processes with a control group that Docker, containerd, CRI-O, Podman, LXC or\n\
+        systemd-nspawn names and namespaces of its own; or with a PID namespace of its own, which then is its id.")]
+    Containers(Target),
     /// Network interfaces of all namespaces with their addresses
     #[command(after_help = "Example:\n  vmc interfaces mem.elf")]
     Interfaces(Target),
@@ -345,6 +352,7 @@ impl Command {
             Self::Info(target)
             | Self::Dmesg(target)
             | Self::Interfaces(target)
+            | Self::Containers(target)
             | Self::Ps { target, .. }
             | Self::Threads { target, .. }
             | Self::Maps { target, .. }

@@ -41,12 +41,14 @@ macro_rules! fields {
     };
 }
 
+mod containers;
 mod files;
 mod modules;
 mod net;
 mod process;
 mod system;
 
+pub(crate) use containers::*;
 pub(crate) use files::*;
 pub(crate) use modules::*;
 pub(crate) use net::*;

@@ -78,6 +78,7 @@ known! {
     current_task = "current_task";
     pcpu_hot = "pcpu_hot";
     tk_core = "tk_core";
+    timekeeper_data = "timekeeper_data";
     vmemmap_base = "vmemmap_base";
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
@@ -190,6 +191,10 @@ groups! {
     section: SectionFields;
     section_list: SectionListFields;
     bin_attribute: BinAttributeFields;
+    ns_proxy: NsProxyFields;
+    pid_namespace: PidNamespaceFields;
+    cred_namespace: CredNamespaceFields;
+    root_mount: RootMountFields;
     cred_details: CredDetailFields;
     group_info: GroupInfoFields;
     task_details: TaskDetailFields;

@@ -56,6 +56,7 @@
 extern crate alloc;
 
 mod btf;
+mod containers;
 mod cpus;
 mod elf;
 mod error;

@@ -48,8 +48,8 @@ impl Linux<'_> {
         let Some(fields) = errors.keep(limits, "module", self.module_details_fields()) else {
             return ModuleDetails { errors, ..ModuleDetails::default() };
         };
-        let mut text = |what, field| {
-            let text = errors.keep(limits, what, self.text_at(field, at)).flatten();
+        let mut text = |what, field: Option<_>| {
+            let text = errors.keep(limits, what, self.text_at(field?, at)).flatten();
             text.map(|text| lossless(&text))
         };
         let mut row = ModuleDetails {

@@ -10,10 +10,12 @@ use core::fmt;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::limits::Limits;
 
+mod container;
 mod module;
 mod process;
 mod system;
 
+pub use container::{Container, ContainerRoot};
 pub use module::{ModuleDetails, ModuleSection};
 pub use process::{Credentials, ProcessDetails};
 pub use system::{DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket};

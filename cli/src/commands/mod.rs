@@ -2,6 +2,7 @@
 
 mod bt;
 mod cat;
+mod containers;
 mod details;
 mod dmesg;
 mod env;
@@ -130,6 +131,7 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         Command::Mounts { pid, .. } => mounts::run(&context, *pid),
         Command::Dmesg(_) => dmesg::run(&context),
         Command::Sockets { pid, .. } => sockets::run(&context, *pid),
+        Command::Containers(_) => containers::run(&context),
         Command::Interfaces(_) => interfaces::run(&context),
         Command::Env { pid, .. } => env::run(&context, *pid),
         Command::Cat { path, pid, fd, partial, .. } => {

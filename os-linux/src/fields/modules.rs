@@ -8,10 +8,10 @@ fields! {
     /// `struct module`, as far as sysfs shows it.
     ModuleDetailFields of "module" {
         taints: u64 = "taints";
+    } optional {
         args: u64 = "args";
         version: u64 = "version";
         source_version: u64 = "srcversion";
-    } optional {
         // Only with CONFIG_MODULE_UNLOAD, and with CONFIG_KALLSYMS and CONFIG_SYSFS.
         references: u32 = "refcnt";
         users: ListHead = "source_list";

@@ -26,7 +26,7 @@ pub(crate) struct Place {
 
 impl<'k, 'm> Task<'k, 'm> {
     /// The root directory of its process, and the directory that it stands in.
-    pub(super) fn directories(&self) -> Result<(Place, Place), LinuxError> {
+    pub(crate) fn directories(&self) -> Result<(Place, Place), LinuxError> {
         let linux = self.linux;
         let space = linux.space();
         let fs = self.pointer(linux.task_fs()?.fs, "fs")?;

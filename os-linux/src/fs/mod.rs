@@ -13,7 +13,7 @@ mod path;
 
 pub use contents::FileContents;
 pub use directory::{Listing, mode_text};
-pub(crate) use overlay::OverlayFields;
+pub(crate) use overlay::{LowerDirectories, OverlayFields};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;

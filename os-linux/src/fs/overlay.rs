@@ -26,6 +26,24 @@ pub(crate) struct OverlayFields {
     upper: Field<u64>,
     flags: Field<u64>,
     lower: Lower,
+    pub(crate) config: ConfigFields,
+}
+
+/// What an overlay was mounted with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConfigFields {
+    pub(crate) upper: Field<u64>,
+    pub(crate) work: Field<u64>,
+    pub(crate) lower: LowerDirectories,
+}
+
+/// How an overlay knows the names of its lower directories.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LowerDirectories {
+    /// As they were given, separated by colons.
+    Text(Field<u64>),
+    /// A list, and how many layers there are, the upper one counted.
+    List { list: Field<u64>, layers: Field<u32> },
 }
 
 /// How an overlay inode knows its lower files.
@@ -41,6 +59,7 @@ enum Lower {
 
 impl OverlayFields {
     pub(crate) fn resolve(types: &impl Types) -> Result<Self, LayoutError> {
+        const FILE_SYSTEM: &str = "ovl_fs";
         const INODE: &str = "ovl_inode";
         let data = Field::new(types, INODE, "lowerdata").ok();
         let lower = if let Ok(entry) = Field::new(types, INODE, "oe") {
@@ -64,6 +83,17 @@ impl OverlayFields {
             upper: Field::new(types, INODE, "__upperdentry")?,
             flags: Field::new(types, INODE, "flags")?,
             lower,
+            config: ConfigFields {
+                upper: Field::new(types, FILE_SYSTEM, "config.upperdir")?,
+                work: Field::new(types, FILE_SYSTEM, "config.workdir")?,
+                lower: match Field::new(types, FILE_SYSTEM, "config.lowerdirs") {
+                    Ok(list) => LowerDirectories::List {
+                        list,
+                        layers: Field::first(types, FILE_SYSTEM, &["numlayer", "numlower"])?,
+                    },
+                    Err(_) => LowerDirectories::Text(Field::new(types, FILE_SYSTEM, "config.lowerdir")?),
+                },
+            },
         })
     }
 }

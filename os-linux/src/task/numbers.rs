@@ -39,6 +39,15 @@ impl Task<'_, '_> {
         Ok((numbers, Some(namespace)))
     }
 
+    /// The PID namespace at a level, of those that it is seen from: 0 is the outermost.
+    pub(crate) fn namespace_at(&self, level: u32) -> Result<VirtAddr, LinuxError> {
+        let pid = self.pointer(self.linux.task_fs()?.thread_pid, "thread_pid")?;
+        let types = self.linux.types();
+        let entry = types.member("pid", "numbers")?.offset + u64::from(level) * types.size_of("upid")?;
+        let namespace = entry + types.member("upid", "ns")?.offset;
+        self.linux.space().read_pointer(pid.wrapping_add(namespace)).map_err(LinuxError::read("a pid"))
+    }
+
     /// Its process' number as the process itself knows it.
     pub(crate) fn number_in_namespace(&self) -> Result<u32, LinuxError> {
         let leader = self.pointer(self.linux.task_fs()?.group_leader, "group_leader")?;
