@@ -5,6 +5,7 @@ found nothing to compare falls short.
 """
 
 import hashlib
+import ipaddress
 import re
 import subprocess
 
@@ -18,6 +19,12 @@ def status_of(process):
     text = (process.get('raw') or {}).get('status', '')
     rows = (line.split(':', 1) for line in text.split('\n') if ':' in line)
     return {name: value.strip() for name, value in rows}
+
+
+def prefixed(address):
+    """"ADDRESS/MASK" with the length of the mask in its place."""
+    address, mask = address.split('/')
+    return f'{address}/{int(ipaddress.ip_address(mask)).bit_count()}'
 
 
 def numbers(text):
@@ -185,6 +192,27 @@ class Checks:
         if self.truth.get('tainted'):
             info, _ = self.call('info', self.target)
             s.see(info.get('tainted') == int(self.truth['tainted']), f'tainted {info.get("tainted")}, guest says {self.truth["tainted"]}')
+        s.close()
+
+    def interfaces(self):
+        rows, _ = self.call('interfaces', self.target)
+        init = next(p for p in self.truth['processes'] if p['pid'] == 1)
+        s = self.score('interfaces')
+        for namespace, told in (self.truth.get('netns') or {}).items():
+            number = int(re.search(r'\[(\d+)\]', namespace)[1])
+            names = {line.split(':')[0].strip() for line in told['dev'].split('\n') if ':' in line}
+            have = {row['name'] for row in rows if row.get('netns') == number}
+            s.see(have == names, f'{namespace}: {sorted(have)}, guest says {sorted(names)}')
+        own = init['ns'].get('net')
+        for name, told in (self.truth.get('interfaces') or {}).items():
+            row = next((row for row in rows if row['name'] == name and own == f'net:[{row.get("netns")}]'), {})
+            want = (told['address'], int(told['mtu']), int(told['ifindex']), told['flags'])
+            have = (row.get('hardware_address'), row.get('mtu'), row.get('index'), row.get('flags'))
+            s.see(have == want, f'{name}: {have}, guest says {want}')
+            addresses = {str(ipaddress.ip_interface(prefixed(address)))
+                         for family in ('inet', 'inet6') for address in told.get(family, [])}
+            s.see(set(row.get('addresses') or []) == addresses,
+                  f'{name}: {row.get("addresses")}, guest says {sorted(addresses)}')
         s.close()
 
     def containers(self):

@@ -153,6 +153,8 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Was it switched on?
     pub up: Option<bool>,
+    /// Its flags: the `IFF_…` bits, as `/sys/class/net/NAME/flags` has them.
+    pub flags: Option<u32>,
     /// The number of its network namespace.
     pub netns: Option<u32>,
     /// The kernel's own object for it.
