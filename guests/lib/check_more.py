@@ -6,6 +6,7 @@ found nothing to compare falls short.
 
 import hashlib
 import ipaddress
+import os
 import re
 import subprocess
 
@@ -32,9 +33,10 @@ def numbers(text):
 
 
 class Checks:
-    def __init__(self, cli, target, truth, arguments, call, score, own):
+    def __init__(self, cli, target, truth, arguments, call, score, own, some_files):
         self.cli, self.target, self.truth, self.arguments = cli, target, truth, arguments
         self.call, self.score, self.own = call, score, own
+        self.some_files = some_files
 
     def raw(self, *words):
         return subprocess.run([self.cli, *words, *self.arguments], capture_output=True, timeout=240, check=False)
@@ -42,24 +44,18 @@ class Checks:
     def processes(self):
         return [p for p in self.truth['processes'] if p['pid'] not in self.own]
 
-    def cat(self):
-        s = self.score('cat')
-        for told in self.truth.get('files') or []:
-            path = told['path']
-            r = self.raw('cat', self.target, path)
-            if r.returncode:
-                s.see(False, f'{path!r}: {r.stderr.decode(errors="replace")[-200:].strip()}')
-                continue
-            got = hashlib.sha256(r.stdout).hexdigest()
-            s.see(len(r.stdout) == told['size'] and got == told['sha256'],
-                  f'{path!r} ({told["fstype"]}): {len(r.stdout)} bytes, sha256 {got[:12]}, '
-                  f'guest says {told["size"]} and {told["sha256"][:12]}')
+    def cat_fd(self):
+        """Files by descriptor: what a process runs from a file without a name, and files with one, are the same bytes both ways."""
+        s = self.score('cat-fd')
+        hashes = {told['path']: told['sha256'] for told in self.truth.get('files') or []}
         for process in self.processes():
             for fd, file in (process.get('fds') or {}).items():
-                # what a process runs from a file without a name is the same file
-                if 'memfd:' in file['path'] and process.get('exe') == file['path']:
-                    r = self.raw('cat', self.target, '--pid', str(process['pid']), '--fd', fd)
-                    s.see(r.stdout[:4] == b'\x7fELF', f'pid {process["pid"]} fd {fd}: no ELF file')
+                memfd = 'memfd:' in file['path'] and process.get('exe') == file['path']
+                if not memfd and file['path'] not in hashes:
+                    continue
+                r = self.raw('cat', self.target, '--pid', str(process['pid']), '--fd', fd)
+                right = r.stdout[:4] == b'\x7fELF' if memfd else hashlib.sha256(r.stdout).hexdigest() == hashes[file['path']]
+                s.see(right, f'pid {process["pid"]} fd {fd} {file["path"]}: {len(r.stdout)} bytes, {r.stderr.decode()}')
         s.close()
 
     def ls(self):
@@ -86,8 +82,7 @@ class Checks:
             names = {entry['name'] for entry in told}
             for name in got.keys() - names:
                 s.see(False, f'{where!r} {name!r} is not in the guest')
-        for told in self.truth.get('files') or []:
-            where, name = told['path'].rsplit('/', 1)
+        for told in self.some_files(int(os.environ.get('CHECK_FILES', '32'))):
             rows, _ = self.call('ls', self.target, told['path'])
             row = rows[0] if rows else {}
             seconds = int(told['mtime'].split('.')[0])

@@ -11,8 +11,18 @@ use crate::output::{Align, Column, Object, Row, address, object, optional, texts
 struct InterfaceRow(Interface);
 
 impl Row for InterfaceRow {
-    const FIELDS: &'static [&'static str] =
-        &["name", "index", "hardware_address", "addresses", "mtu", "up", "flags", "netns", "object", "errors"];
+    const FIELDS: &'static [&'static str] = &[
+        "name",
+        "index",
+        "hardware_address",
+        "addresses",
+        "mtu",
+        "up",
+        "flags",
+        "netns",
+        "object",
+        "errors",
+    ];
     const COLUMNS: &'static [Column] = &[
         ("NETNS", Align::Right),
         ("IDX", Align::Right),
