@@ -56,6 +56,7 @@
 extern crate alloc;
 
 mod btf;
+mod containers;
 mod cpus;
 mod elf;
 mod error;
@@ -70,6 +71,8 @@ mod lazy;
 mod lists;
 mod log;
 mod mm;
+mod module_details;
+mod module_types;
 mod modules;
 mod net;
 mod stack;
@@ -84,6 +87,7 @@ pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use find::VmcoreInfo;
+pub use fs::{FileContents, Listing, mode_text};
 pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;

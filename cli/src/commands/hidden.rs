@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use vmc::view::Ways;
 use vmc_linux::Survey;
 
-use super::modules::KernelModule;
-use super::ps::{ProcessRow, command};
+use super::modules::{self, KernelModule};
+use super::ps::{self, DetailedRow, command};
 use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output::{Align, Column, Object, Row};
@@ -34,34 +34,32 @@ fn mark(ways: &Ways) -> String {
     }
 }
 
+/// The fields of a row, those that the ways add, and last what could not be read.
+const fn with_fields<const N: usize, const M: usize, const ALL: usize>(
+    row: &[&'static str; N],
+    more: [&'static str; M],
+) -> [&'static str; ALL] {
+    let mut all = ["errors"; ALL];
+    let (first, rest) = all.split_at_mut(N - 1);
+    first.copy_from_slice(row.split_at(N - 1).0);
+    rest.split_at_mut(M).0.copy_from_slice(&more);
+    all
+}
+
+const PROCESS_FIELDS: [&str; ps::ALL_FIELDS.len() + 3] =
+    with_fields(&ps::ALL_FIELDS, ["tid", "ways", "hidden_from"]);
+const MODULE_FIELDS: [&str; modules::KERNEL_FIELDS.len() + 2] =
+    with_fields(&modules::KERNEL_FIELDS, ["ways", "hidden_from"]);
+
 struct SurveyedProcess {
-    row: ProcessRow,
+    row: DetailedRow,
     /// Its own number, where it is a thread and no process.
     tid: Option<u32>,
     ways: Ways,
 }
 
 impl Row for SurveyedProcess {
-    const FIELDS: &'static [&'static str] = &[
-        "pid",
-        "ppid",
-        "name",
-        "exe",
-        "cmdline",
-        "uid",
-        "gid",
-        "state",
-        "threads",
-        "kernel",
-        "start_time",
-        "rss_bytes",
-        "object",
-        "page_table",
-        "tid",
-        "ways",
-        "hidden_from",
-        "errors",
-    ];
+    const FIELDS: &'static [&'static str] = &PROCESS_FIELDS;
     const COLUMNS: &'static [Column] = &[
         ("UID", Align::Right),
         ("PID", Align::Right),
@@ -83,14 +81,13 @@ impl Row for SurveyedProcess {
 
     fn cells(&self) -> Vec<String> {
         let row = &self.row.0;
-        let number =
-            |number: Option<u32>| number.map_or_else(super::ps::unknown, |number| number.to_string());
+        let number = |number: Option<u32>| number.map_or_else(ps::unknown, |number| number.to_string());
         let thread = self.tid.map_or_else(String::new, |tid| format!("(thread {tid}) "));
         vec![
             number(row.uid),
             row.pid.to_string(),
             number(row.ppid),
-            row.state.map_or_else(super::ps::unknown, |state| state.to_string()),
+            row.state.map_or_else(ps::unknown, |state| state.to_string()),
             mark(&self.ways),
             format!("{thread}{}", command(row)),
         ]
@@ -103,8 +100,7 @@ struct SurveyedModule {
 }
 
 impl Row for SurveyedModule {
-    const FIELDS: &'static [&'static str] =
-        &["name", "path", "base", "size", "state", "build_id", "object", "ways", "hidden_from", "errors"];
+    const FIELDS: &'static [&'static str] = &MODULE_FIELDS;
     const COLUMNS: &'static [Column] = &[
         ("MODULE", Align::Left),
         ("SIZE", Align::Right),
@@ -139,10 +135,9 @@ pub(crate) fn processes(context: &Context<'_>) -> Result<(), Failure> {
     say(context, &survey, "tasks");
     let rows = survey.rows.into_iter().map(|found| {
         let task = found.what;
-        let row = task.process_row();
-        context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
-        let tid = task.tid().ok().filter(|tid| *tid != row.pid);
-        SurveyedProcess { row: ProcessRow(row), tid, ways: found.ways }
+        let row = ps::detailed(context, &task);
+        let tid = task.tid().ok().filter(|tid| *tid != row.0.pid);
+        SurveyedProcess { row, tid, ways: found.ways }
     });
     context.output().rows(rows)
 }
@@ -150,9 +145,9 @@ pub(crate) fn processes(context: &Context<'_>) -> Result<(), Failure> {
 pub(crate) fn modules(context: &Context<'_>) -> Result<(), Failure> {
     let survey = context.linux.modules_all_ways().map_err(|why| context.failed(why))?;
     say(context, &survey, "modules");
-    let rows = survey.rows.into_iter().map(|found| {
-        context.notes.row(&found.what.name, &found.what.errors);
-        SurveyedModule { row: KernelModule(found.what), ways: found.ways }
-    });
+    let rows = survey
+        .rows
+        .into_iter()
+        .map(|found| SurveyedModule { row: modules::detailed(context, found.what), ways: found.ways });
     context.output().rows(rows)
 }

@@ -48,14 +48,6 @@ fields! {
 }
 
 fields! {
-    /// `struct pid_namespace` (`include/linux/pid_namespace.h`): its numbers are in an xarray, in a radix tree until 4.19.
-    PidNamespaceFields of "pid_namespace" {} optional {
-        head: u64 = "idr.idr_rt.xa_head";
-        old_head: u64 = "idr.idr_rt.rnode";
-    }
-}
-
-fields! {
     /// `struct upid` (`include/linux/pid.h`): a number in one namespace.
     PidNumberFields of "upid" {
         namespace: u64 = "ns";

@@ -20,9 +20,9 @@ const LARGEST_FOLIO: u64 = 1 << 18;
 /// A file, as the page cache has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedFile<'k, 'm> {
-    linux: &'k Linux<'m>,
+    pub(super) linux: &'k Linux<'m>,
     /// Its `address_space`.
-    mapping: VirtAddr,
+    pub(super) mapping: VirtAddr,
     /// Its size in bytes.
     pub(crate) size: u64,
     /// Its inode.
@@ -94,7 +94,7 @@ impl<'k, 'm> CachedFile<'k, 'm> {
     }
 
     /// Where page `index` lies, given its folio's `struct page`.
-    fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
+    pub(super) fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
         let damaged = Fault::Lookup { reason: "the page cache holds what is no page" };
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
