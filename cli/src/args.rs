@@ -10,8 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
     name = "vmc",
     version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
     max_term_width = 100,
-    after_help = "TARGET is a memory image: a raw image or an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
-        also as .zst. Its format is found from its content.\n\n\
+    after_help = "TARGET is a memory image: a raw image, an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
+        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\n\
         Examples:\n  \
         vmc ps mem.elf                   processes, like ps -ef\n  \
         vmc bt mem.elf --pid 85          stacks of all threads of process 85\n  \
@@ -38,6 +38,12 @@ pub(crate) struct Common {
     /// Where unpacked images are kept [default: ~/.cache/vmc]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Refuse a compressed image that unpacks to more than this: 4096, 64G, 2T [default: by its size]
+    #[arg(long, global = true, value_parser = size, value_name = "SIZE")]
+    pub(crate) unpacked_limit: Option<u64>,
+    /// Where the memory in a raw image begins: 0x40000000 for QEMU's Arm machine virt [default: 0x0]
+    #[arg(long, global = true, value_parser = address, value_name = "0xADDR")]
+    pub(crate) ram_base: Option<u64>,
     /// Keep nothing on disk
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
@@ -105,6 +111,25 @@ fn address(text: &str) -> Result<u64, String> {
 /// A length in bytes, decimal or `0x…`.
 fn length(text: &str) -> Result<u64, String> {
     address(text).or_else(|_| text.parse().map_err(|_| format!("{text} is no number of bytes")))
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => {
+            let shift = match unit.to_ascii_uppercase() {
+                'K' => 10,
+                'M' => 20,
+                'G' => 30,
+                'T' => 40,
+                _ => return Err(format!("{unit} is no unit: K, M, G and T are")),
+            };
+            (text.get(..at).unwrap_or_default(), shift)
+        }
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
 }
 
 /// What to do.

@@ -37,12 +37,17 @@ fn unpacked() -> Vec<u8> {
 
 #[test]
 fn what_is_no_image_is_named() {
-    let cases: [(&str, Vec<u8>, &[&str]); 7] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 8] = [
         ("empty", vec![], &["is empty, not a memory image"]),
         ("text", b"root:x:0:0::/root:/bin/sh\n".repeat(100_000), &["is a text file, not a memory image"]),
         ("small", vec![0; 4096], &["4096 bytes", "too few for a memory image"]),
         ("zeros", vec![0; 4 << 20], &["no Linux kernel found", "no VMCOREINFO in 4 MiB"]),
-        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), &["is a gzip file, which is not read; unpack it first"]),
+        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), &["cannot be unpacked after 0 bytes"]),
+        (
+            "kdump",
+            b"KDUMP   \x06\0\0\0".to_vec(),
+            &["is a kdump-compressed dump", "dump-guest-memory without -z"],
+        ),
         ("zstd", b"\x28\xb5\x2f\xfd\x24\x05garbage".to_vec(), &["cannot be unpacked after 0 bytes"]),
         ("program", fs::read(env!("CARGO_BIN_EXE_vmc")).unwrap(), &["is an ELF program, library or object"]),
     ];
