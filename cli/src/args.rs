@@ -101,6 +101,41 @@ pub(crate) struct Target {
     pub(crate) target: String,
 }
 
+/// What is searched for, and where.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct SearchFor {
+    /// Text, as it stands
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) pattern: String,
+    /// PATTERN is bytes: pairs of hexadecimal digits, ? for any digit
+    #[arg(long, conflicts_with_all = ["utf16", "regex", "ignore_case"])]
+    pub(crate) hex: bool,
+    /// The text is UTF-16, as Windows and Java have it
+    #[arg(long, conflicts_with = "regex")]
+    pub(crate) utf16: bool,
+    /// PATTERN is a regular expression of bytes
+    #[arg(long)]
+    pub(crate) regex: bool,
+    /// Letters of both cases
+    #[arg(short, long)]
+    pub(crate) ignore_case: bool,
+    /// Only what this process maps, in the order of its own addresses
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// No more matches than this
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max: usize,
+    /// Show this many bytes before and behind each match
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = context)]
+    pub(crate) context: usize,
+}
+
+/// How many bytes are shown around a match.
+fn context(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("{text} is no number of bytes"))?;
+    if number <= 4096 { Ok(number) } else { Err("4096 is the most".to_owned()) }
+}
+
 /// An address, `0x…`.
 fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
@@ -306,9 +341,34 @@ pub(crate) enum Command {
         #[arg(long)]
         raw: bool,
     },
+    /// Where text or bytes lie in memory, and whose they are
+    #[command(after_help = "Examples:\n  vmc search mem.elf 'BEGIN RSA PRIVATE KEY' --context 40\n  \
+        vmc search mem.elf --hex 'de ad ?? ef'\n  \
+        vmc search mem.elf --regex '[a-z]+@example\\.org' --pid 85\n  \
+        vmc search mem.elf --utf16 -i password --format jsonl\n\n\
+        All memory is searched in the order of its physical addresses. A match in a page that several\n\
+        processes map has a row for each; one that no process maps stands where the kernel has it, [k].\n\
+        Pages that a process has not touched yet, or that were swapped out, are not its own.")]
+    Search {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        what: SearchFor,
+    },
 }
 
 impl Command {
+    /// Is what it was given of use? What only several words together tell.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
     /// The target that it is to look at.
     pub(crate) fn target(&self) -> &str {
         match self {
@@ -326,6 +386,7 @@ impl Command {
             | Self::Env { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
+            | Self::Search { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
         }

@@ -75,6 +75,7 @@ known! {
     pcpu_hot = "pcpu_hot";
     tk_core = "tk_core";
     vmemmap_base = "vmemmap_base";
+    page_offset_base = "page_offset_base";
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";

@@ -5,12 +5,14 @@ mod command_line;
 mod environment;
 mod maple;
 mod memory;
+mod owners;
 mod page_cache;
 mod pte;
 mod rows;
 
 pub(crate) use areas::Area;
 pub use memory::AddressSpaceOf;
+pub use owners::PageOwners;
 pub(crate) use page_cache::CachedFile;
 
 use crate::error::LinuxError;
