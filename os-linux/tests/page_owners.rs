@@ -48,7 +48,7 @@ fn present_pages_are_those_of_pagemap() {
         let Some((image, pagemap)) = guest(name) else { continue };
         let linux = Linux::open(&image, &image).unwrap();
         let tasks = processes(&linux);
-        let (mut told, mut equal, mut whole, mut extra) = (0usize, 0usize, 0, 0usize);
+        let (mut told, mut equal, mut whole, mut extra, mut all) = (0usize, 0usize, 0, 0usize, 0);
         let mut sample = Vec::new();
         for (pid, runs) in pagemap.as_object().unwrap() {
             let Some(task) = tasks.get(&pid.parse().unwrap()) else { continue };
@@ -70,15 +70,16 @@ fn present_pages_are_those_of_pagemap() {
                     }
                 }
             }
+            all += 1;
             told += count;
             equal += same;
             whole += usize::from(count == same);
             extra += found.len().saturating_sub(count);
         }
         // Those that spin went on and may have touched pages since.
-        assert!(told > 5000 && equal * 1000 >= told * 995, "{name}: {equal} of {told} pages");
+        assert!(told > 1000 && equal * 1000 >= told * 995, "{name}: {equal} of {told} pages");
         assert!(extra * 100 <= told, "{name}: {extra} pages that the guest does not tell");
-        assert!(whole >= 15, "{name}: {whole} processes are whole");
+        assert!(all >= 5 && whole + 2 >= all, "{name}: {whole} of {all} processes are whole");
         let tasks: Vec<Task<'_, '_>> = tasks.into_values().collect();
         let addresses: Vec<PhysAddr> = sample.iter().map(|(_, _, pa)| PhysAddr::new(pa + 5)).collect();
         let owners = linux.page_owners(&tasks, &addresses);

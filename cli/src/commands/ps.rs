@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vmc::view::Process;
+use vmc_linux::Task;
 
 use crate::commands::Context;
 use crate::failure::Failure;
@@ -105,19 +106,20 @@ fn short(time: &str) -> String {
 }
 
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
-    let processes = processes(context)?;
-    context.output().rows(processes.into_iter().map(ProcessRow))
+    let tasks = context.tasks(None)?;
+    context.output().rows(tasks.iter().map(|task| ProcessRow(process(context, task))))
+}
+
+/// A process' row; what it lacks is told.
+fn process(context: &Context<'_>, task: &Task<'_, '_>) -> Process {
+    let row = task.process_row();
+    context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
+    row
 }
 
 /// All processes, as far as the list goes.
 pub(crate) fn processes(context: &Context<'_>) -> Result<Vec<Process>, Failure> {
-    let tasks = context.linux.processes().map_err(|why| context.failed(why))?;
-    let tasks = context.as_far_as_it_goes(tasks)?;
-    let rows: Vec<Process> = tasks.iter().map(vmc_linux::Task::process_row).collect();
-    for row in &rows {
-        context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
-    }
-    Ok(rows)
+    Ok(context.tasks(None)?.iter().map(|task| process(context, task)).collect())
 }
 
 #[cfg(test)]
