@@ -123,6 +123,27 @@ fn a_cut_image_is_said_to_be_cut_and_nothing_is_invented() {
 }
 
 #[test]
+fn an_image_that_shrinks_while_it_is_read_is_said_to() {
+    let path = file("shrinks", b"");
+    let image = fs::File::options().write(true).open(&path).unwrap();
+    // A hole that takes long to go through.
+    image.set_len(64 << 30).unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_vmc"))
+        .args(["search", path.to_str().unwrap(), "what is not there"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    image.set_len(0).unwrap();
+    let output = child.wait_with_output().unwrap();
+    fs::remove_file(path).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("cut short while it was read"), "{stderr}");
+}
+
+#[test]
 fn what_is_not_in_the_guest_is_named() {
     let sample = sample();
     refused(&vmc(&["maps", &sample, "--pid", "99999"]), &["no process 99999 among the"]);

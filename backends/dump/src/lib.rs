@@ -12,7 +12,8 @@
 //!
 //! The format is found from the file's content, never from its name. A file that is cut short is opened with a
 //! [warning](Image::warnings); what it still has is read, what it lacks is said to be
-//! [cut off](vmc::PhysError::CutOff).
+//! [cut off](vmc::PhysError::CutOff). One that shrinks while it is read ends the process; programs can have it
+//! [say so](say_when_lost).
 //!
 //! # What it is not for
 //! It knows no OS. Live machines have backends of their own.
@@ -46,3 +47,4 @@ mod unpack;
 
 pub use error::OpenError;
 pub use image::{Format, Image, OpenOptions};
+pub use map::say_when_lost;
