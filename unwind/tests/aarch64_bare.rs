@@ -189,6 +189,11 @@ fn functions_without_frame_pointer_and_stubs_are_followed() {
     let memory = Memory { code: code(&[(0x10, BIG)]), stack };
     let (frames, _) = walk(&memory, registers(0x24, 0, CODE + 0x24));
     assert_eq!((ips(&frames), frames[1].sp.get()), (vec![0x24, 0x810], STACK + 0x1_1230));
+    // The same, if what it calls does not come back.
+    let mut parts = code(&[(0x10, BIG)]);
+    parts[0x24..0x38].fill(0);
+    let (frames, _) = walk(&Memory { code: parts, ..memory }, registers(0x24, 0, CODE + 0x24));
+    assert_eq!((ips(&frames), frames[1].sp.get()), (vec![0x24, 0x810], STACK + 0x1_1230));
     // Where it has begun to.
     let memory = Memory { code: code(&[(0x10, BIG)]), stack: vec![] };
     for (ip, taken) in [(0x10, 0), (0x14, 0), (0x18, 0)] {
