@@ -1,8 +1,8 @@
 //! [`Rule`]: the rules of an ordinary row, in 20 bytes.
 
-use gimli::Register;
+use gimli::{AArch64, Register};
 
-use super::registers::{SP, X19, X30};
+use super::registers::{PC, SP, X19, X30};
 use crate::cfi::words;
 
 /// How many registers a rule has places for: x19 to x30.
@@ -117,7 +117,8 @@ impl crate::cfi::Unfinished for Unfinished {
     }
 
     fn is_ignored(register: Register) -> bool {
-        register.0 > SP + 1
+        // The state of signing has an instruction of its own, and nothing else may be done to it.
+        register.0 > PC && register != AArch64::RA_SIGN_STATE
     }
 
     fn finish(self) -> Option<Rule> {
