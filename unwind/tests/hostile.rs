@@ -94,7 +94,7 @@ fn put_noise(original: &Sections) {
         let mut at = 0;
         // Every entry keeps its length, its CIE and its addresses.
         while let Some(length) = bytes.get(at..at + 4) {
-            let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+            let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
             if length == 0 {
                 break;
             }
