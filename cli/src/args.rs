@@ -10,8 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
     name = "vmc",
     version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
     max_term_width = 100,
-    after_help = "TARGET is a memory image: a raw image or an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
-        also as .zst. Its format is found from its content.\n\n\
+    after_help = "TARGET is a memory image: a raw image, an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
+        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\n\
         Examples:\n  \
         vmc ps mem.elf                   processes, like ps -ef\n  \
         vmc bt mem.elf --pid 85          stacks of all threads of process 85\n  \
@@ -38,6 +38,12 @@ pub(crate) struct Common {
     /// Where unpacked images are kept [default: ~/.cache/vmc]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Refuse a compressed image that unpacks to more than this: 4096, 64G, 2T [default: by its size]
+    #[arg(long, global = true, value_parser = size, value_name = "SIZE")]
+    pub(crate) unpacked_limit: Option<u64>,
+    /// Where the memory in a raw image begins: 0x40000000 for QEMU's Arm machine virt [default: 0x0]
+    #[arg(long, global = true, value_parser = address, value_name = "0xADDR")]
+    pub(crate) ram_base: Option<u64>,
     /// Keep nothing on disk
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
@@ -95,6 +101,41 @@ pub(crate) struct Target {
     pub(crate) target: String,
 }
 
+/// What is searched for, and where.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct SearchFor {
+    /// Text, as it stands
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) pattern: String,
+    /// PATTERN is bytes: pairs of hexadecimal digits, ? for any digit
+    #[arg(long, conflicts_with_all = ["utf16", "regex", "ignore_case"])]
+    pub(crate) hex: bool,
+    /// The text is UTF-16, as Windows and Java have it
+    #[arg(long, conflicts_with = "regex")]
+    pub(crate) utf16: bool,
+    /// PATTERN is a regular expression of bytes
+    #[arg(long)]
+    pub(crate) regex: bool,
+    /// Letters of both cases
+    #[arg(short, long)]
+    pub(crate) ignore_case: bool,
+    /// Only what this process maps, in the order of its own addresses
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// No more matches than this
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max: usize,
+    /// Show this many bytes before and behind each match
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = context)]
+    pub(crate) context: usize,
+}
+
+/// How many bytes are shown around a match.
+fn context(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("{text} is no number of bytes"))?;
+    if number <= 4096 { Ok(number) } else { Err("4096 is the most".to_owned()) }
+}
+
 /// An address, `0x…`.
 fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
@@ -107,6 +148,25 @@ fn length(text: &str) -> Result<u64, String> {
     address(text).or_else(|_| text.parse().map_err(|_| format!("{text} is no number of bytes")))
 }
 
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => {
+            let shift = match unit.to_ascii_uppercase() {
+                'K' => 10,
+                'M' => 20,
+                'G' => 30,
+                'T' => 40,
+                _ => return Err(format!("{unit} is no unit: K, M, G and T are")),
+            };
+            (text.get(..at).unwrap_or_default(), shift)
+        }
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -115,13 +175,31 @@ pub(crate) enum Command {
     Info(Target),
     /// Processes, like ps -ef
     #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
-        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'")]
+        vmc ps mem.elf --long                   groups, sessions, terminals, CPU time, memory\n  \
+        vmc ps mem.elf --pid 85                 one process with all that is known of it\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.euid != .uid or .seccomp == 2) | .pid'\n  \
+        vmc ps mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        All formats but the table give credentials, capabilities (capabilities: the effective ones by name),\n\
+        CPU time in seconds, memory in bytes, priority, control group and PID namespaces (nspid) too.\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a process and do not: task_list (what ps\n\
+        goes by), thread_lists, pid_idr (the numbers of each namespace), run_queues, children. Threads that are\n\
+        missing from a way have rows of their own, with tid.")]
     Ps {
         #[command(flatten)]
         target: Target,
         /// Show who started whom
-        #[arg(long)]
+        #[arg(long, conflicts_with = "all_ways")]
         tree: bool,
+        /// Look for processes in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long, conflicts_with_all = ["pid", "long"])]
+        all_ways: bool,
+        /// Only this process, with all that is known of it
+        #[arg(long, value_name = "PID", conflicts_with = "tree")]
+        pid: Option<u32>,
+        /// More columns
+        #[arg(short, long, conflicts_with = "tree")]
+        long: bool,
     },
     /// Threads of all processes, or of one
     #[command(after_help = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85")]
@@ -142,13 +220,19 @@ pub(crate) enum Command {
         pid: u32,
     },
     /// Kernel modules, like lsmod, or the libraries of a process
-    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85")]
+    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85\n  \
+        vmc modules mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a module and do not: module_list (what\n\
+        lsmod goes by), kobjects (sysfs), address_tree, bug_list.")]
     Modules {
         #[command(flatten)]
         target: Target,
         /// The libraries of this process
-        #[arg(long, value_name = "PID")]
+        #[arg(long, value_name = "PID", conflicts_with = "all_ways")]
         pid: Option<u32>,
+        /// Look for modules in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long)]
+        all_ways: bool,
     },
     /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
@@ -204,6 +288,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
+    /// Containers with their processes, namespaces and roots
+    #[command(after_help = "Examples:\n  vmc containers mem.elf\n  \
+        vmc containers mem.elf --format jsonl | jq '{id, hostname, root}'\n  \
+        vmc ls mem.elf --pid PID /               a container's files, PID that of the table\n\n\
+        A container is a set of processes with a control group that Docker, containerd, CRI-O, Podman, LXC or\n\
+        systemd-nspawn names and namespaces of its own; or with a PID namespace of its own, which then is its id.")]
+    Containers(Target),
     /// Network interfaces of all namespaces with their addresses
     #[command(after_help = "Example:\n  vmc interfaces mem.elf")]
     Interfaces(Target),
@@ -215,6 +306,50 @@ pub(crate) enum Command {
         /// The process
         #[arg(long, value_name = "PID")]
         pid: u32,
+    },
+    /// A file's bytes out of the page cache, written as they are
+    #[command(after_help = "Examples:\n  vmc cat mem.elf /etc/passwd\n  \
+        vmc cat mem.elf --pid 85 /etc/hostname       in that process' root and mount namespace\n  \
+        vmc cat mem.elf --pid 85 --fd 3 > found      what it has open, also deleted files and memfds\n  \
+        vmc cat mem.elf --partial /usr/bin/ssh > ssh\n\n\
+        A path is looked up as init sees it, or as the process of --pid does; a relative one from the directory\n\
+        that the process stands in. Holes of a tmpfs read as zeros. Where bytes are not in memory (dropped from the\n\
+        page cache, swapped out), nothing is written, stderr says which they are, and the exit status is 1.\n\
+        Files of proc and sysfs have no contents in memory. On a terminal, control characters are escaped.")]
+    Cat {
+        #[command(flatten)]
+        target: Target,
+        /// The file
+        #[arg(required_unless_present = "fd", conflicts_with = "fd")]
+        path: Option<String>,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The file that the process has open as this descriptor
+        #[arg(long, value_name = "FD", requires = "pid")]
+        fd: Option<u32>,
+        /// Write zeros for bytes that are not in memory
+        #[arg(long)]
+        partial: bool,
+    },
+    /// A directory out of the dentry cache, like ls -l
+    #[command(after_help = "Examples:\n  vmc ls mem.elf /etc\n  vmc ls mem.elf -R /tmp\n  \
+        vmc ls mem.elf --pid 85 /                    in that process' root and mount namespace\n  \
+        vmc ls mem.elf -R / --format jsonl | jq 'select(.cached_bytes > 0) | .path'\n\n\
+        Of tmpfs and ramfs every entry is in the dentry cache; of other file systems those that were used lately,\n\
+        and stderr says that there may be more. CACHED is how many bytes of a file the page cache has.")]
+    Ls {
+        #[command(flatten)]
+        target: Target,
+        /// The directory
+        #[arg(default_value = "/")]
+        path: String,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The directories in it too
+        #[arg(short = 'R', long)]
+        recursive: bool,
     },
     /// What is mounted where, like /proc/mounts
     #[command(after_help = "Examples:\n  vmc mounts mem.elf\n  vmc mounts mem.elf --pid 85\n\n\
@@ -281,15 +416,41 @@ pub(crate) enum Command {
         #[arg(long)]
         raw: bool,
     },
+    /// Where text or bytes lie in memory, and whose they are
+    #[command(after_help = "Examples:\n  vmc search mem.elf 'BEGIN RSA PRIVATE KEY' --context 40\n  \
+        vmc search mem.elf --hex 'de ad ?? ef'\n  \
+        vmc search mem.elf --regex '[a-z]+@example\\.org' --pid 85\n  \
+        vmc search mem.elf --utf16 -i password --format jsonl\n\n\
+        All memory is searched in the order of its physical addresses. A match in a page that several\n\
+        processes map has a row for each; one that no process maps stands where the kernel has it, [k].\n\
+        Pages that a process has not touched yet, or that were swapped out, are not its own.")]
+    Search {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        what: SearchFor,
+    },
 }
 
 impl Command {
+    /// Is what it was given of use? What only several words together tell.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
     /// The target that it is to look at.
     pub(crate) fn target(&self) -> &str {
         match self {
             Self::Info(target)
             | Self::Dmesg(target)
             | Self::Interfaces(target)
+            | Self::Containers(target)
             | Self::Ps { target, .. }
             | Self::Threads { target, .. }
             | Self::Maps { target, .. }
@@ -299,8 +460,11 @@ impl Command {
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }
             | Self::Env { target, .. }
+            | Self::Cat { target, .. }
+            | Self::Ls { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
+            | Self::Search { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
         }

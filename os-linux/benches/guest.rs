@@ -28,9 +28,9 @@ fn reading(c: &mut Criterion) {
     c.bench_function("open/registers", |b| b.iter(|| Linux::open(black_box(&image), &image).unwrap()));
     c.bench_function("open/memory alone", |b| b.iter(|| Linux::open(black_box(&image), &NoVcpus).unwrap()));
     c.bench_function("kallsyms/load", |b| {
-        b.iter(|| Kallsyms::load(linux.space(), linux.vmcoreinfo(), limits).unwrap());
+        b.iter(|| Kallsyms::load(linux.space(), linux.identity(), limits).unwrap());
     });
-    c.bench_function("kallsyms/unpack all", |b| b.iter(|| linux.kallsyms().table()));
+    c.bench_function("kallsyms/unpack all", |b| b.iter(|| linux.kernel_symbols().table()));
     c.bench_function("btf/load", |b| b.iter(|| Btf::load(linux.space(), start, stop, limits).unwrap()));
     c.bench_function("ps", |b| {
         b.iter(|| linux.processes().unwrap().map(|task| task.unwrap().process_row()).collect::<Vec<_>>());

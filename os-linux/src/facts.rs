@@ -41,24 +41,21 @@ impl Linux<'_> {
     pub fn facts(&self) -> KernelFacts {
         let mut errors = RowErrors::default();
         let limits = self.limits();
-        let info = self.vmcoreinfo();
-        // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-        let names = info.symbol("init_uts_ns").unwrap_or_default();
-        let names = names.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
+        let identity = self.identity();
         let name = |index: u64| {
-            self.space().read_cstr(names.wrapping_add(index * 65), 65).map(|text| lossless(&text))
+            self.space().read_cstr(identity.names.wrapping_add(index * 65), 65).map(|text| lossless(&text))
         };
         let hostname = errors.keep(limits, "hostname", name(1));
         let version = errors.keep(limits, "version", name(3));
         let boot_time = errors.keep(limits, "boot_time", self.boot_time());
         KernelFacts {
-            release: info.release().into(),
+            release: identity.release.clone(),
             version,
             architecture: Architecture::X86_64,
             hostname,
             cpus: self.cpus().online,
-            kernel_base: self.known.text.or_else(|| info.symbol("_stext")).unwrap_or_default(),
-            kaslr_offset: info.kaslr_offset(),
+            kernel_base: self.known.text.unwrap_or(identity.stext),
+            kaslr_offset: identity.kaslr_offset,
             page_table_root: self.tables().root(),
             page_table_levels: self.tables().levels(),
             boot_time,

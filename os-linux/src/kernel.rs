@@ -12,9 +12,13 @@ use crate::btf::Btf;
 use crate::cpus::Cpus;
 use crate::error::LinuxError;
 use crate::fields::*;
-use crate::find::{Found, VmcoreInfo, find};
+use crate::find::{Found, find};
+use crate::fs::OverlayFields;
+use crate::identity::KernelIdentity;
 use crate::kallsyms::Kallsyms;
 use crate::lazy::Lazy;
+use crate::symbols::KernelSymbols;
+use crate::types::KernelTypes;
 
 /// Places of the kernel's TLB.
 const TLB_ENTRIES: usize = 4096;
@@ -26,33 +30,34 @@ pub struct Linux<'m> {
     memory: &'m dyn PhysMemory,
     vcpus: &'m dyn Vcpus,
     limits: Limits,
-    info: VmcoreInfo,
+    identity: KernelIdentity,
     space: AddressSpace<'m>,
-    kallsyms: Kallsyms<'m>,
-    btf: Btf<'m>,
+    kernel_symbols: KernelSymbols<'m>,
+    types: KernelTypes<'m>,
     pub(crate) known: Known,
     groups: Groups,
     symbols: OnceBox<SymbolTable>,
     cpus: OnceBox<Cpus>,
+    overlay: Lazy<OverlayFields, LayoutError>,
 }
 
 impl fmt::Debug for Linux<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Linux").field("release", &self.info.release()).finish_non_exhaustive()
+        f.debug_struct("Linux").field("release", &self.identity.release).finish_non_exhaustive()
     }
 }
 
 macro_rules! known {
     ($($(#[$doc:meta])* $field:ident = $name:literal;)*) => {
-        /// Symbols that are asked for again and again, found in one pass over kallsyms.
+        /// Symbols that are asked for again and again, found in one pass over all of them.
         #[derive(Clone, Copy, Debug, Default)]
         pub(crate) struct Known {
             $($(#[$doc])* pub(crate) $field: Option<VirtAddr>,)*
         }
 
         impl Known {
-            fn find(kallsyms: &Kallsyms<'_>) -> Self {
-                let [$($field),*] = kallsyms.addresses_of(&[$($name),*]);
+            fn find(symbols: &KernelSymbols<'_>) -> Self {
+                let [$($field),*] = symbols.addresses_of(&[$($name),*]);
                 Self { $($field),* }
             }
         }
@@ -65,16 +70,21 @@ known! {
     stop_btf = "__stop_BTF";
     init_task = "init_task";
     modules = "modules";
+    btf_modules = "btf_modules";
+    tainted_mask = "tainted_mask";
     per_cpu_offset = "__per_cpu_offset";
     cpu_online_mask = "__cpu_online_mask";
     nr_cpu_ids = "nr_cpu_ids";
     current_task = "current_task";
     pcpu_hot = "pcpu_hot";
     tk_core = "tk_core";
+    timekeeper_data = "timekeeper_data";
     vmemmap_base = "vmemmap_base";
+    page_offset_base = "page_offset_base";
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
+    simple_lookup = "simple_lookup";
     prb = "prb";
     net_namespace_list = "net_namespace_list";
     tcp_hashinfo = "tcp_hashinfo";
@@ -88,6 +98,13 @@ known! {
     orc_header = "orc_header";
     ret_from_fork = "ret_from_fork";
     ret_from_fork_asm = "ret_from_fork_asm";
+    run_queues = "runqueues";
+    cpu_possible_mask = "__cpu_possible_mask";
+    init_pid_ns = "init_pid_ns";
+    task_cache = "task_struct_cachep";
+    module_kset = "module_kset";
+    module_tree = "mod_tree";
+    module_bugs = "module_bug_list";
 }
 
 macro_rules! groups {
@@ -100,7 +117,7 @@ macro_rules! groups {
 
         impl Linux<'_> {
             $(pub(crate) fn $group(&self) -> Result<&$kind, LayoutError> {
-                self.groups.$group.get(|| FieldGroup::resolve(&self.btf))
+                self.groups.$group.get(|| FieldGroup::resolve(&self.types))
             })*
         }
     };
@@ -168,6 +185,47 @@ groups! {
     pid: PidFields;
     dentry_children: DentryChildrenFields;
     mount_children: MountChildrenFields;
+    task_ties: TaskTiesFields;
+    run_queue: RunQueueFields;
+    real_time_entity: RealTimeEntityFields;
+    pid_namespace: PidNamespaceFields;
+    pid_number: PidNumberFields;
+    slab_cache: SlabCacheFields;
+    slab_page: SlabPageFields;
+    slab: SlabFields;
+    module_ties: ModuleTiesFields;
+    kset: KsetFields;
+    module_kobject: ModuleKobjectFields;
+    module_node: ModuleNodeFields;
+    latch: LatchFields;
+    inode_details: InodeDetailFields;
+    inode_operations: InodeOperationsFields;
+    super_block_kind: SuperBlockKindFields;
+    cache_size: CacheSizeFields;
+    page_state: PageStateFields;
+    working_directory: WorkingDirectoryFields;
+    btf_module: BtfModuleFields;
+    btf_object: BtfObjectFields;
+    module_details_fields: ModuleDetailFields;
+    module_use: ModuleUseFields;
+    sections: SectionsFields;
+    section: SectionFields;
+    section_list: SectionListFields;
+    bin_attribute: BinAttributeFields;
+    ns_proxy: NsProxyFields;
+    cred_namespace: CredNamespaceFields;
+    root_mount: RootMountFields;
+    cred_details: CredDetailFields;
+    group_info: GroupInfoFields;
+    task_details: TaskDetailFields;
+    signal_details: SignalDetailFields;
+    tty: TtyFields;
+    tty_driver: TtyDriverFields;
+    mm_size: MmSizeFields;
+    css_set: CssSetFields;
+    cgroup: CgroupFields;
+    controller: ControllerFields;
+    kernfs_node: KernfsNodeFields;
 }
 
 impl<'m> Linux<'m> {
@@ -188,26 +246,27 @@ impl<'m> Linux<'m> {
         vcpus: &'m dyn Vcpus,
         limits: Limits,
     ) -> Result<Self, LinuxError> {
-        let Found { info, tables } = find(memory, vcpus)?;
+        let Found { identity, tables } = find(memory, vcpus)?;
         let space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
-        let kallsyms = Kallsyms::load(&space, &info, &limits)?;
-        let known = Known::find(&kallsyms);
+        let kernel_symbols = KernelSymbols::Kallsyms(Kallsyms::load(&space, &identity, &limits)?);
+        let known = Known::find(&kernel_symbols);
         let (Some(start), Some(stop)) = (known.start_btf, known.stop_btf) else {
-            return Err(LinuxError::NoTypes { release: info.release().into() });
+            return Err(LinuxError::NoTypes { release: identity.release });
         };
-        let btf = Btf::load(&space, start, stop, &limits)?;
+        let types = KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?);
         Ok(Self {
             memory,
             vcpus,
             limits,
-            info,
+            identity,
             space,
-            kallsyms,
-            btf,
+            kernel_symbols,
+            types,
             known,
             groups: Groups::default(),
             symbols: OnceBox::new(),
             cpus: OnceBox::new(),
+            overlay: Lazy::default(),
         })
     }
 
@@ -229,10 +288,10 @@ impl<'m> Linux<'m> {
         &self.limits
     }
 
-    /// What the kernel says of itself.
+    /// What the kernel is known by.
     #[must_use]
-    pub const fn vmcoreinfo(&self) -> &VmcoreInfo {
-        &self.info
+    pub const fn identity(&self) -> &KernelIdentity {
+        &self.identity
     }
 
     /// The kernel's address space.
@@ -247,28 +306,42 @@ impl<'m> Linux<'m> {
         self.space.tables()
     }
 
-    /// The kernel's symbols, packed.
+    /// The kernel's page size in bytes: the unit of file offsets, page counts and the page cache.
     #[must_use]
-    pub const fn kallsyms(&self) -> &Kallsyms<'m> {
-        &self.kallsyms
+    pub const fn page_size(&self) -> u64 {
+        self.space.tables().page_size()
+    }
+
+    /// The kernel's symbols, as they come.
+    #[must_use]
+    pub const fn kernel_symbols(&self) -> &KernelSymbols<'m> {
+        &self.kernel_symbols
     }
 
     /// The kernel's types.
     #[must_use]
-    pub const fn types(&self) -> &Btf<'m> {
-        &self.btf
+    pub const fn types(&self) -> &KernelTypes<'m> {
+        &self.types
     }
 
     /// The kernel's symbols, unpacked when they are first asked for.
     #[must_use]
     pub fn symbols(&self) -> &SymbolTable {
-        self.symbols.get_or_init(|| Box::new(self.kallsyms.table()))
+        self.symbols.get_or_init(|| Box::new(self.kernel_symbols.table()))
     }
 
     /// The guest's CPUs as the kernel numbers them, and which vCPU each is.
     #[must_use]
     pub(crate) fn cpus(&self) -> &Cpus {
         self.cpus.get_or_init(|| Box::new(Cpus::find(self)))
+    }
+
+    /// The members of overlayfs' structures, which may be a module's.
+    pub(crate) fn overlay(&self) -> Result<&OverlayFields, LayoutError> {
+        self.overlay.get(|| {
+            OverlayFields::resolve(&self.types)
+                .or_else(|why| self.with_module_types("overlay", why, |types| OverlayFields::resolve(types)))
+        })
     }
 
     /// A symbol that has to be there.
@@ -278,7 +351,7 @@ impl<'m> Linux<'m> {
 
     /// The size of a kernel stack: that of the union which holds the first one (`union thread_union`), else 16 KiB.
     pub(crate) fn stack_size(&self) -> u64 {
-        let size = self.btf.size_of("thread_union").unwrap_or(16 << 10);
+        let size = self.types.size_of("thread_union").unwrap_or(16 << 10);
         if size.is_power_of_two() && (4 << 10..=1 << 20).contains(&size) { size } else { 16 << 10 }
     }
 }

@@ -13,6 +13,8 @@
 //! * a process' [open files](Task::open_files), its [mounts](Task::mounts) and its
 //!   [environment](AddressSpaceOf::environment); the kernel's [`log`](Linux::log);
 //! * [`sockets`](Linux::sockets) with their owners and [`interfaces`](Linux::interfaces) of all network namespaces;
+//! * whose a physical page is: the [processes that map it](Linux::page_owners) and where [the kernel](Linux::kernel_address)
+//!   has it;
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
@@ -56,6 +58,7 @@
 extern crate alloc;
 
 mod btf;
+mod containers;
 mod cpus;
 mod elf;
 mod error;
@@ -63,25 +66,36 @@ mod facts;
 mod fields;
 mod find;
 mod fs;
+mod identity;
 mod kallsyms;
 mod kernel;
 mod lazy;
 mod lists;
 mod log;
 mod mm;
+mod module_details;
+mod module_types;
 mod modules;
 mod net;
 mod stack;
+mod survey;
+mod symbols;
 mod task;
 mod time;
 mod trees;
+mod types;
 
 pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use find::VmcoreInfo;
+pub use fs::{FileContents, Listing, mode_text};
+pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
-pub use mm::AddressSpaceOf;
+pub use mm::{AddressSpaceOf, PageOwners};
 pub use stack::{DebugFiles, Stacks};
+pub use survey::{Survey, Surveyed};
+pub use symbols::KernelSymbols;
 pub use task::Task;
+pub use types::KernelTypes;

@@ -111,7 +111,7 @@ fn a_kernel_stack_that_returns_into_other_code_ends() {
         let deep = named(linux, "deep").address();
         let sp = linux.space().read_u64(member(linux, "task_struct", "thread.sp", deep)).unwrap();
         let frame = member(linux, "inactive_task_frame", "ret_addr", VirtAddr::new(sp));
-        (frame, linux.vmcoreinfo().symbol("_stext").unwrap().get() + 0x1000)
+        (frame, linux.identity().stext.get() + 0x1000)
     });
     let linux = open(&guest);
     let stack = linux.stacks(&[]).kernel_stack(&named(&linux, "deep"));
@@ -160,7 +160,7 @@ fn a_kernel_that_vmcoreinfo_does_not_lead_to_is_not_believed() {
     let image = image();
     let release_at = {
         let linux = Linux::open(&image, &image).unwrap();
-        let uts = linux.vmcoreinfo().symbol("init_uts_ns").unwrap();
+        let uts = linux.identity().vmcoreinfo.as_ref().unwrap().symbol("init_uts_ns").unwrap();
         linux.space().translate(uts.wrapping_add(2 * 65)).unwrap().get()
     };
     let guest = Patched { image, words: vec![(release_at, 0)] };

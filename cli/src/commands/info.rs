@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vmc::Vcpus;
+use vmc_dump::Format;
 
 use crate::commands::Context;
 use crate::failure::Failure;
@@ -14,6 +15,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let facts = context.linux.facts();
     let image = context.image;
     context.notes.row(&"info", &facts.errors);
+    let tainted = context.linux.tainted().ok();
     let text = |text: String| Value::String(text);
     let fields = [
         ("schema", json!(SCHEMA)),
@@ -29,16 +31,20 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("page_table_root", address(facts.page_table_root)),
         ("page_table_levels", json!(facts.page_table_levels)),
         ("boot_time", optional(facts.boot_time.and_then(time), text)),
-        ("types", json!("btf")),
-        ("symbols", json!("kallsyms")),
+        ("tainted", json!(tainted.as_ref().map(|(number, _)| number))),
+        ("taints", json!(tainted.as_ref().map(|(_, letters)| letters).filter(|letters| !letters.is_empty()))),
+        ("types", json!(context.linux.types().source())),
+        ("symbols", json!(context.linux.kernel_symbols().source())),
         ("registers", json!(image.count() > 0)),
         ("backend", json!("dump")),
         ("format", json!(image.format().name())),
         (
             "layout",
             json!(match image.format() {
-                vmc_dump::Format::ElfCore => "the core's program headers",
-                _ => "flat: an offset is a physical address",
+                Format::ElfCore => "the core's program headers".to_owned(),
+                Format::Lime | Format::Avml => "the image's range headers".to_owned(),
+                _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
+                _ => format!("flat: offset 0 is physical {} (--ram-base)", image.ram_base()),
             }),
         ),
     ];

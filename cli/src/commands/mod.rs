@@ -1,21 +1,29 @@
 //! The commands, one a module: each asks the guest and makes rows of the answer.
 
 mod bt;
+mod cat;
+mod containers;
+mod details;
 mod dmesg;
 mod env;
+mod hidden;
 mod info;
 mod interfaces;
+mod ls;
 mod lsof;
 mod maps;
 mod memory;
 mod modules;
 mod mounts;
 mod ps;
+mod search;
 mod sockets;
 mod symbols;
 mod threads;
 mod tree;
 mod types;
+
+pub(crate) use search::Pattern;
 
 use vmc::view::RowErrors;
 use vmc_dump::Image;
@@ -114,21 +122,34 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
 fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let name = args.command.target();
     let linux = Linux::open(image, image);
+    if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
+        && what.pid.is_none()
+    {
+        return search::without_guest(name, &args.common, notes, image, why, what);
+    }
     let linux = linux.map_err(|source| Failure::Guest { target: name.to_owned(), source })?;
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
-        Command::Ps { tree: false, .. } => ps::run(&context),
+        Command::Ps { all_ways: true, .. } => hidden::processes(&context),
+        Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
         Command::Ps { tree: true, .. } => tree::run(&context),
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
+        Command::Modules { all_ways: true, .. } => hidden::modules(&context),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
         Command::Lsof { pid, .. } => lsof::run(&context, *pid),
         Command::Mounts { pid, .. } => mounts::run(&context, *pid),
         Command::Dmesg(_) => dmesg::run(&context),
         Command::Sockets { pid, .. } => sockets::run(&context, *pid),
+        Command::Containers(_) => containers::run(&context),
         Command::Interfaces(_) => interfaces::run(&context),
         Command::Env { pid, .. } => env::run(&context, *pid),
+        Command::Cat { path, pid, fd, partial, .. } => {
+            let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
+            cat::run(&context, &options)
+        }
+        Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
         Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
             let part = match (kernel, user) {
                 (true, _) => bt::Part::Kernel,
@@ -141,6 +162,7 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),
+        Command::Search { what, .. } => search::run(&context, what),
         Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
         Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
     }

@@ -5,8 +5,8 @@
 //! verified: its page table has to lead to its `_stext`, and to a `uts_namespace` with its release; and where there are
 //! vCPUs, theirs have to lead to the same kernel.
 
-mod image;
 mod vmcoreinfo;
+mod x86_64;
 
 pub use vmcoreinfo::VmcoreInfo;
 
@@ -14,39 +14,29 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use memchr::memmem;
-use vmc::arch::x86_64::{Levels, X86PageTables};
-use vmc::{AddressSpace, PageTables, PhysAddr, PhysMemory, ReadExt, Registers, Vcpus};
+use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus};
 
 use crate::error::LinuxError;
-use image::{START_KERNEL_MAP, roots_without_registers, vmcoreinfo_of};
+use crate::identity::KernelIdentity;
 
 /// A kernel, found and verified.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub(crate) info: VmcoreInfo,
+    pub(crate) identity: KernelIdentity,
     pub(crate) tables: PageTables,
 }
 
 /// Finds the kernel in `memory`.
 pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
-    let roots = vcpu_roots(vcpus);
-    for tables in &roots {
-        if let Some(found) = vmcoreinfo_of(memory, tables).and_then(|info| verify(memory, info).ok()) {
-            return Ok(found);
-        }
+    if let Some(found) = x86_64::find_by_tables(memory, vcpus) {
+        return Ok(found);
     }
-    if roots.is_empty() {
-        for tables in roots_without_registers(memory) {
-            if let Some(found) = vmcoreinfo_of(memory, &tables).and_then(|info| verify(memory, info).ok()) {
-                return Ok(found);
-            }
-        }
-    }
-    search(memory, &roots)
+    let roots = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64);
+    search(memory, &roots.collect::<alloc::vec::Vec<_>>())
 }
 
 /// Looks at the start of every page.
-fn search(memory: &dyn PhysMemory, roots: &[X86PageTables]) -> Result<Found, LinuxError> {
+fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxError> {
     let mut count = 0;
     let mut last = None;
     let mut not_running = None;
@@ -80,29 +70,12 @@ fn search(memory: &dyn PhysMemory, roots: &[X86PageTables]) -> Result<Found, Lin
 }
 
 /// Do the page tables of a vCPU map the kernel that was found?
-fn runs(memory: &dyn PhysMemory, root: &X86PageTables, found: &Found) -> bool {
-    let Some(stext) = found.info.symbol("_stext") else { return false };
+fn runs(memory: &dyn PhysMemory, root: &PageTables, found: &Found) -> bool {
+    let stext = found.identity.stext;
     match (root.walk(memory, stext), found.tables.walk(memory, stext)) {
         (Ok(theirs), Ok(ours)) => theirs.physical == ours.physical,
         _ => false,
     }
-}
-
-/// The roots that the vCPUs have loaded. Under KPTI the user's half of a pair has bit 12 set; the kernel's is the other.
-fn vcpu_roots(vcpus: &dyn Vcpus) -> alloc::vec::Vec<X86PageTables> {
-    let mut roots = alloc::vec::Vec::new();
-    for index in 0..vcpus.count() {
-        let Ok(Registers::X86_64(registers)) = vcpus.registers(index) else { continue };
-        let levels = if registers.five_levels() { Levels::Five } else { Levels::Four };
-        let root = registers.page_table_root();
-        for root in [root & !0x1000, root] {
-            let tables = X86PageTables::new(PhysAddr::new(root), levels);
-            if root != 0 && !roots.contains(&tables) {
-                roots.push(tables);
-            }
-        }
-    }
-    roots
 }
 
 /// Why a VMCOREINFO does not lead to a kernel.
@@ -119,34 +92,29 @@ fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, Unverified
     if info.is_aarch64() {
         return Err(Unverified::Aarch64);
     }
+    x86_64::verify(memory, info)
+}
+
+/// The kernel's identity, if `space` has it where `info` says that its names are.
+fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIdentity, Unverified> {
     let wrong = Unverified::Because;
     let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
-    let swapper = need("swapper_pg_dir")?;
-    let stext = need("_stext")?;
-    let uts = need("init_uts_ns")?;
-    let phys_base =
-        info.number("phys_base").ok_or_else(|| wrong("it does not tell phys_base".to_string()))?;
-    let physical =
-        |address: u64| address.wrapping_sub(START_KERNEL_MAP).wrapping_add(phys_base.cast_unsigned());
-    let levels = if info.number("pgtable_l5_enabled") == Some(1) { Levels::Five } else { Levels::Four };
-    let tables = PageTables::X86_64(X86PageTables::new(PhysAddr::new(physical(swapper.get())), levels));
-    let space = AddressSpace::with_tlb(memory, tables, 16);
-    let mapped =
-        space.translate(stext).map_err(|e| wrong(format!("its page table does not map _stext: {e}")))?;
-    if mapped.get() != physical(stext.get()) {
-        return Err(wrong(format!(
-            "its page table maps _stext to {mapped}, not {:#x}",
-            physical(stext.get())
-        )));
-    }
+    let (stext, uts) = (need("_stext")?, need("init_uts_ns")?);
     // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-    let name = uts.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
-    let field = |index: u64| space.read_cstr(name.wrapping_add(index * 65), 65);
+    let names = uts.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
+    let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
     match (field(0), field(2)) {
         (Ok(system), Ok(release)) if system == b"Linux" && release == info.release().as_bytes() => {}
         _ => return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release()))),
     }
-    Ok(Found { info, tables })
+    Ok(KernelIdentity {
+        release: info.release().to_string(),
+        build_id: info.build_id(),
+        stext,
+        names,
+        kaslr_offset: info.kaslr_offset(),
+        vmcoreinfo: Some(info),
+    })
 }
 
 /// What else says that this is (or is not) a Linux guest: its banner.

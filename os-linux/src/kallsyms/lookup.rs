@@ -10,16 +10,10 @@ use vmc::VirtAddr;
 
 use super::Kallsyms;
 use super::names::Names;
+use crate::symbols::KernelSymbol;
 
 /// A place in the names is noted once for so many symbols.
 const STRIDE: usize = 64;
-
-/// A symbol of the kernel, unpacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct KernelSymbol {
-    pub(crate) name: Vec<u8>,
-    pub(crate) address: VirtAddr,
-}
 
 impl Kallsyms<'_> {
     /// The symbol that `address` lies in; of aliases the first in the table's order, as the kernel prints it.

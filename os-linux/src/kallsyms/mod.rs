@@ -19,7 +19,7 @@ use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
-use crate::find::VmcoreInfo;
+use crate::identity::KernelIdentity;
 use addresses::Addresses;
 use names::{Names, Starts};
 
@@ -39,10 +39,15 @@ impl<'m> Kallsyms<'m> {
     ///
     /// # Errors
     /// [`LinuxError::NoSymbols`] where it does not say (kernels before 6.0), or they cannot be read.
-    pub fn load(space: &AddressSpace<'m>, info: &VmcoreInfo, limits: &Limits) -> Result<Self, LinuxError> {
+    pub fn load(
+        space: &AddressSpace<'m>,
+        identity: &KernelIdentity,
+        limits: &Limits,
+    ) -> Result<Self, LinuxError> {
         let wrong = |reason: &str| LinuxError::NoSymbols { reason: reason.to_string() };
+        let info = identity.vmcoreinfo.as_ref();
         let at = |name: &str| {
-            info.symbol(name)
+            info.and_then(|info| info.symbol(name))
                 .ok_or_else(|| wrong("VMCOREINFO does not tell where it is (a kernel before 6.0)"))
         };
         let read = LinuxError::read("kallsyms");
@@ -57,15 +62,14 @@ impl<'m> Kallsyms<'m> {
         let names = up_to(space, at("kallsyms_names")?, count.saturating_mul(514));
         let offsets_at = at("kallsyms_offsets")?;
         let offsets = bytes(space, offsets_at, count.saturating_mul(4)).map_err(&read)?;
-        let base = match info.symbol("kallsyms_relative_base") {
+        let base = match info.and_then(|info| info.symbol("kallsyms_relative_base")) {
             Some(place) => Some(space.read_u64(place).map_err(&read)?),
             None => None,
         };
-        let stext = info.symbol("_stext").ok_or_else(|| wrong("VMCOREINFO does not tell _stext"))?;
         let index = Names::new(&names, &tokens, count)
             .position(|name| name.is("_stext"))
             .ok_or_else(|| wrong("it has no _stext"))?;
-        let addresses = Addresses::new(offsets, offsets_at, base, index, stext)
+        let addresses = Addresses::new(offsets, offsets_at, base, index, identity.stext)
             .ok_or_else(|| wrong("none of the known encodings gives _stext its address"))?;
         Ok(Self { names, tokens, addresses, count, places: OnceBox::new() })
     }

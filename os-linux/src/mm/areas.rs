@@ -22,8 +22,8 @@ pub(crate) struct Area {
     pub(crate) start: VirtAddr,
     pub(crate) end: VirtAddr,
     flags: u64,
-    /// Where in the file it begins, in pages.
-    pub(crate) page_offset: u64,
+    /// Where in the file it begins, in bytes.
+    pub(crate) offset: u64,
     /// Its `struct file`; null where there is none.
     pub(crate) file: VirtAddr,
     pub(crate) operations: VirtAddr,
@@ -41,7 +41,7 @@ impl Area {
             start: VirtAddr::new(number(fields.start)?),
             end: VirtAddr::new(number(fields.end)?),
             flags: number(fields.flags)?,
-            page_offset: number(fields.page_offset)?,
+            offset: number(fields.page_offset)?.wrapping_mul(linux.page_size()),
             file: VirtAddr::new(number(fields.file)?),
             operations: VirtAddr::new(number(fields.operations)?),
             private_data: VirtAddr::new(number(fields.private_data)?),
@@ -73,9 +73,9 @@ impl Area {
         }
     }
 
-    /// Where `address` lies in the file, in pages.
-    pub(crate) fn file_page(&self, address: VirtAddr) -> Option<u64> {
-        self.page_offset.checked_add(address.offset_from(self.start)? / 4096)
+    /// Where `address` lies in the file, in bytes.
+    pub(crate) fn file_offset(&self, address: VirtAddr) -> Option<u64> {
+        self.offset.checked_add(address.offset_from(self.start)?)
     }
 }
 

@@ -110,8 +110,8 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
         }
         let damaged = |_| Fault::Lookup { reason: "the mapped file's inode cannot be read" };
         let file = CachedFile::of(self.linux, area.file).map_err(damaged)?;
-        let page = area.file_page(addr).ok_or(Fault::Overflow)?;
-        file.read_in_page(page.saturating_mul(4096).saturating_add(addr.offset_in(4096)), buf)
+        let offset = area.file_offset(addr).ok_or(Fault::Overflow)?;
+        file.read_in_page(offset, buf)
     }
 }
 

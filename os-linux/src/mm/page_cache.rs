@@ -5,26 +5,36 @@
 //! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
 
 use vmc::layout::Types;
-use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
+use vmc::{Fault, PhysAddr, ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 
 /// Where `struct page`s begin without KASLR, four levels (`Documentation/arch/x86/x86_64/mm.rst`).
 const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
+/// Entries up to this number are no pointers.
+const RESERVED: u64 = 4096;
 /// The largest folio is 1 GiB.
 const LARGEST_FOLIO: u64 = 1 << 18;
 
 /// A file, as the page cache has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedFile<'k, 'm> {
-    linux: &'k Linux<'m>,
+    pub(super) linux: &'k Linux<'m>,
     /// Its `address_space`.
-    mapping: VirtAddr,
+    pub(super) mapping: VirtAddr,
     /// Its size in bytes.
     pub(crate) size: u64,
     /// Its inode.
     pub(crate) inode: VirtAddr,
+}
+
+impl Linux<'_> {
+    /// Where the `struct page`s begin: that of the page at physical address zero.
+    pub(crate) fn page_descriptions(&self) -> VirtAddr {
+        let base = self.known.vmemmap_base.and_then(|at| self.space().read_pointer(at).ok());
+        base.unwrap_or(VirtAddr::new(VMEMMAP_FIXED))
+    }
 }
 
 impl<'k, 'm> CachedFile<'k, 'm> {
@@ -56,7 +66,7 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let mut entry =
             head.read(space, self.mapping).map_err(lookup("the page cache's tree cannot be read"))?;
         let mut last_shift = 64;
-        while entry & 3 == 2 && entry > 4096 {
+        while entry & 3 == 2 && entry > RESERVED {
             let node = VirtAddr::new(entry - 2);
             let unreadable = lookup("a node of the page cache's tree cannot be read");
             let shift = u32::from(nodes.shift.read(space, node).map_err(unreadable)?);
@@ -84,13 +94,12 @@ impl<'k, 'm> CachedFile<'k, 'm> {
     }
 
     /// Where page `index` lies, given its folio's `struct page`.
-    fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
+    pub(super) fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
         let damaged = Fault::Lookup { reason: "the page cache holds what is no page" };
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let base =
-            linux.known.vmemmap_base.and_then(|at| linux.space().read_u64(at).ok()).unwrap_or(VMEMMAP_FIXED);
+        let base = linux.page_descriptions().get();
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
         let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
             return Err(damaged);
@@ -99,13 +108,14 @@ impl<'k, 'm> CachedFile<'k, 'm> {
             return Err(damaged);
         }
         let frame = (offset / size).checked_add(into).filter(|frame| *frame < 1 << 40);
-        frame.map(|frame| PhysAddr::new(frame << 12)).ok_or(damaged)
+        frame.map(|frame| PhysAddr::new(frame.saturating_mul(linux.page_size()))).ok_or(damaged)
     }
 
     /// Fills `buf` from `offset` in the file on; `buf` must not cross a page.
     pub(crate) fn read_in_page(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        let page = self.page(offset / 4096)?;
-        Ok(self.linux.memory().read(page.wrapping_add(offset % 4096), buf)?)
+        let size = self.linux.page_size();
+        let page = self.page(offset / size)?;
+        Ok(self.linux.memory().read(page.wrapping_add(offset % size), buf)?)
     }
 
     /// Fills `buf` from `offset` in the file on; `missing` is called with each range of `buf` that is not
@@ -116,10 +126,10 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         buf: &mut [u8],
         mut missing: impl FnMut(core::ops::Range<usize>),
     ) {
-        let mut done = 0;
+        let (mut done, size) = (0, self.linux.page_size());
         while done < buf.len() {
             let at = offset.saturating_add(done as u64);
-            let step = ((4096 - at % 4096) as usize).min(buf.len() - done);
+            let step = ((size - at % size) as usize).min(buf.len() - done);
             if let Some(part) = buf.get_mut(done..done + step)
                 && self.read_in_page(at, part).is_err()
             {

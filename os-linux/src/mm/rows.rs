@@ -73,7 +73,7 @@ impl AddressSpaceOf<'_, '_> {
             ..Mapping::default()
         };
         if area.has_file() {
-            row.offset = area.page_offset.wrapping_mul(4096);
+            row.offset = area.offset;
             if let Some(FileFacts { device, inode }) =
                 errors.keep(limits, "inode", self.linux.file_facts(area.file))
             {

@@ -142,7 +142,7 @@ impl<'k, 'm> Gathering<'k, 'm> {
     fn code_range(&mut self, memory: &AddressSpaceOf<'k, 'm>, area: &Area) -> CodeRange {
         let image = self.image_of(memory, area);
         let image = image.and_then(|index| {
-            let offset = if area.has_file() { area.page_offset.wrapping_mul(4096) } else { 0 };
+            let offset = if area.has_file() { area.offset } else { 0 };
             Some((index, self.images.get(index)?.bias(area.start.get(), offset, true)?))
         });
         let module = image.and_then(|(index, bias)| {

@@ -1,11 +1,16 @@
 //! What differs by architecture: registers, and how page tables are walked.
 
+mod present;
 pub mod x86_64;
 
 use core::fmt;
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::memory::{PhysError, PhysMemory};
+use crate::view::Space;
+use present::{Entry, Shape};
+
+pub use present::{PresentPage, PresentPages};
 
 /// A guest's architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,14 @@ impl PageTables {
         }
     }
 
+    /// The size of the smallest page in bytes: the unit of the OS' own bookkeeping.
+    #[must_use]
+    pub const fn page_size(&self) -> u64 {
+        match self {
+            Self::X86_64(_) => crate::addr::PAGE_SIZE,
+        }
+    }
+
     /// Where `va` lies, and by which entries.
     ///
     /// # Errors
@@ -83,6 +96,32 @@ impl PageTables {
     pub fn walk(&self, memory: &dyn PhysMemory, va: VirtAddr) -> Result<Walk, TranslateError> {
         match self {
             Self::X86_64(tables) => tables.walk(memory, va),
+        }
+    }
+
+    /// The pages that they map for user programs or for the kernel, ascending, by reading no more than `most_tables` tables:
+    /// a guest may have its tables lead to one another in circles.
+    #[must_use]
+    pub fn present<'m>(
+        &self,
+        memory: &'m dyn PhysMemory,
+        space: Space,
+        most_tables: usize,
+    ) -> PresentPages<'m> {
+        PresentPages::new(memory, *self, self.shape(space), most_tables)
+    }
+
+    /// What the tables of this half look like.
+    fn shape(&self, space: Space) -> Shape {
+        match self {
+            Self::X86_64(tables) => tables.shape(space),
+        }
+    }
+
+    /// What an entry of a table of this level says.
+    fn entry(&self, level: u8, entry: u64) -> Entry {
+        match self {
+            Self::X86_64(tables) => tables.entry(level, entry),
         }
     }
 }

@@ -60,9 +60,9 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     /// [`LinuxError`] where its types do not tell how it stores registers, or how its tables are built.
     pub(in crate::stack) fn new(linux: &'k Linux<'m>) -> Result<Self, LinuxError> {
         let known = &linux.known;
-        let start = known.text.or_else(|| linux.vmcoreinfo().symbol("_stext")).unwrap_or_default();
+        let start = known.text.unwrap_or(linux.identity().stext);
         let end = known.end.filter(|end| *end > start).unwrap_or(start.wrapping_add(IMAGE_BYTES));
-        let build_id = linux.vmcoreinfo().build_id().map(|id| BuildId(id.into()));
+        let build_id = linux.identity().build_id.clone().map(|id| BuildId(id.into()));
         let table = kernel_table(linux)?;
         Ok(Self {
             linux,
@@ -100,7 +100,8 @@ impl<'k, 'm> KernelCode<'k, 'm> {
             start,
         };
         if self.image.contains(&at) {
-            let found = self.linux.kallsyms().at(at).filter(|found| self.image.contains(&found.address));
+            let found =
+                self.linux.kernel_symbols().at(at).filter(|found| self.image.contains(&found.address));
             return (Some(Arc::clone(&self.module)), found.map(|found| symbol(&found.name, found.address)));
         }
         let Some(module) = self.module_at(at) else { return (None, None) };

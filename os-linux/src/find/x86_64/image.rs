@@ -12,7 +12,7 @@ use vmc::bytes::u64_at;
 use vmc::memory::lend_or_read;
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
 
-use super::vmcoreinfo::VmcoreInfo;
+use crate::find::VmcoreInfo;
 
 /// Where the image can be, at the earliest.
 pub(crate) const START_KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
