@@ -41,10 +41,20 @@ macro_rules! fields {
     };
 }
 
+mod containers;
+mod files;
+mod modules;
 mod net;
+mod process;
+mod survey;
 mod system;
 
+pub(crate) use containers::*;
+pub(crate) use files::*;
+pub(crate) use modules::*;
 pub(crate) use net::*;
+pub(crate) use process::*;
+pub(crate) use survey::*;
 pub(crate) use system::*;
 
 fields! {

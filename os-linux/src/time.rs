@@ -17,7 +17,8 @@ impl Linux<'_> {
     /// # Errors
     /// [`LinuxError`] where the clock is not to be found, or cannot be right.
     pub fn boot_time(&self) -> Result<i128, LinuxError> {
-        let core = self.need("tk_core", self.known.tk_core)?;
+        // One of several clocks since 6.17: the first is the one that everybody reads.
+        let core = self.need("tk_core", self.known.tk_core.or(self.known.timekeeper_data))?;
         let fields = self.timekeeper()?;
         // A sequence counter comes first, aligned to 8 bytes; since 6.13 the whole has a name.
         let offset = self.types().member("tk_data", "timekeeper").map_or(8, |member| member.offset);

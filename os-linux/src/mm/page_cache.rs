@@ -5,7 +5,7 @@
 //! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
 
 use vmc::layout::Types;
-use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
+use vmc::{Fault, PhysAddr, ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
@@ -20,13 +20,21 @@ const LARGEST_FOLIO: u64 = 1 << 18;
 /// A file, as the page cache has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedFile<'k, 'm> {
-    linux: &'k Linux<'m>,
+    pub(super) linux: &'k Linux<'m>,
     /// Its `address_space`.
-    mapping: VirtAddr,
+    pub(super) mapping: VirtAddr,
     /// Its size in bytes.
     pub(crate) size: u64,
     /// Its inode.
     pub(crate) inode: VirtAddr,
+}
+
+impl Linux<'_> {
+    /// Where the `struct page`s begin: that of the page at physical address zero.
+    pub(crate) fn page_descriptions(&self) -> VirtAddr {
+        let base = self.known.vmemmap_base.and_then(|at| self.space().read_pointer(at).ok());
+        base.unwrap_or(VirtAddr::new(VMEMMAP_FIXED))
+    }
 }
 
 impl<'k, 'm> CachedFile<'k, 'm> {
@@ -86,13 +94,12 @@ impl<'k, 'm> CachedFile<'k, 'm> {
     }
 
     /// Where page `index` lies, given its folio's `struct page`.
-    fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
+    pub(super) fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
         let damaged = Fault::Lookup { reason: "the page cache holds what is no page" };
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let base =
-            linux.known.vmemmap_base.and_then(|at| linux.space().read_u64(at).ok()).unwrap_or(VMEMMAP_FIXED);
+        let base = linux.page_descriptions().get();
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
         let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
             return Err(damaged);
