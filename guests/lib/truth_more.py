@@ -175,11 +175,22 @@ def swapped(stream, page):
     return out
 
 
+def resident(stream):
+    """What the page cache has of the files that programs run from, by device and inode."""
+    out = []
+    for line in lines(stream, 'resident'):
+        dev, inode, pages, *runs = line.split()
+        out.append({'dev': dev, 'inode': int(inode), 'pages': int(pages),
+                    'runs': [numbers(run.replace('+', ' ')) for run in runs]})
+    return out
+
+
 def truth_more(stream, procs, page):
     """The keys of the whole guest."""
     return {
         'containers': containers(stream, procs),
         'swapped': swapped(stream, page),
+        'resident': resident(stream),
         'files': file_hashes(stream),
         'directories': directories(stream),
         'netns': network_namespaces(stream),

@@ -8,8 +8,8 @@
  * sample=NAME:N of the processes called NAME only those whose number N divides are told
  * in full, of the others the number of descriptors ("fd-count") is, not the descriptors.
  * What has no file of its own comes in files without a slash in front: "dmesg",
- * "last-stat", "addresses", "file-hashes", "listing <directory>"; "/proc/PID/hostname" and
- * "/proc/PID/fd-count" are in no /proc either. */
+ * "last-stat", "addresses", "file-hashes", "listing <directory>", "resident"; "/proc/PID/hostname"
+ * and "/proc/PID/fd-count" are in no /proc either. */
 #define _GNU_SOURCE
 #include "sha256.h"
 #include <arpa/inet.h>
@@ -102,6 +102,8 @@ static void link_(const char *path)
 		put(ibuf, (size_t)r);
 	}
 }
+
+#include "resident.h"
 
 static void each(const char *dir, void (*f)(const char *))
 {
@@ -560,6 +562,7 @@ int main(int argc, char **argv)
 	flush();
 	stamp("procs");
 	each("/proc", proc);
+	each("/proc", resident);
 	flush();
 	if (drop)
 		drop_caches("2", 5);
