@@ -141,7 +141,11 @@ const MISSING: VirtAddr = VirtAddr::new(0xbad0);
 impl Modules for NotThere {
     fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
         let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);
-        range.contains(&address).then_some(Found { range, bias: 0, table: Err(NoTable::NotResident(MISSING)) })
+        range.contains(&address).then_some(Found {
+            range,
+            bias: 0,
+            table: Err(NoTable::NotResident(MISSING)),
+        })
     }
 }
 
