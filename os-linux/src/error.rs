@@ -80,6 +80,22 @@ pub enum LinuxError {
         /// Why.
         reason: &'static str,
     },
+    /// There are more of something, over all processes, than the limit.
+    #[error("{what} are more than the limit of {limit}")]
+    TooMany {
+        /// What they are.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// What one process of several has cannot be read to the end.
+    #[error("pid {pid}: {source}")]
+    OfProcess {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: alloc::boxed::Box<LinuxError>,
+    },
     /// There is no such process.
     #[error("no process {pid} among the {count} processes of the guest")]
     NoProcess {

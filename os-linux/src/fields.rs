@@ -172,6 +172,16 @@ fields! {
         mount: u64 = "f_path.mnt" | "__f_path.mnt";
         dentry: u64 = "f_path.dentry" | "__f_path.dentry";
         inode: u64 = "f_inode";
+    } optional {
+        mode: u32 = "f_mode";
+    }
+}
+
+fields! {
+    /// `struct backing_file` (`fs/file_table.c`), as far as it tells what was opened.
+    BackingFileFields of "backing_file" {
+        mount: u64 = "user_path.mnt";
+        dentry: u64 = "user_path.dentry";
     }
 }
 
@@ -207,6 +217,7 @@ fields! {
     /// `struct vfsmount` (`include/linux/mount.h`).
     VfsMountFields of "vfsmount" {
         root: u64 = "mnt_root";
+        super_block: u64 = "mnt_sb";
     }
 }
 

@@ -138,6 +138,7 @@ groups! {
     vm_operations: VmOperationsFields;
     special_mapping: SpecialMappingFields;
     file: FileFields;
+    backing_file: BackingFileFields;
     dentry: DentryFields;
     dentry_operations: DentryOperationsFields;
     mount: MountFields;
