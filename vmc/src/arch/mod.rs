@@ -1,5 +1,6 @@
 //! What differs by architecture: registers, and how page tables are walked.
 
+pub mod aarch64;
 pub mod x86_64;
 
 use core::fmt;
@@ -39,6 +40,8 @@ impl fmt::Display for Architecture {
 pub enum Registers {
     /// Those of an x86_64 vCPU.
     X86_64(x86_64::Registers),
+    /// Those of an aarch64 vCPU.
+    Aarch64(aarch64::Registers),
 }
 
 impl Registers {
@@ -47,6 +50,7 @@ impl Registers {
     pub const fn architecture(&self) -> Architecture {
         match self {
             Self::X86_64(_) => Architecture::X86_64,
+            Self::Aarch64(_) => Architecture::Aarch64,
         }
     }
 }
@@ -57,14 +61,26 @@ impl Registers {
 pub enum PageTables {
     /// x86_64, 4 or 5 levels.
     X86_64(x86_64::X86PageTables),
+    /// aarch64, both halves.
+    Aarch64(aarch64::Aarch64PageTables),
 }
 
 impl PageTables {
+    /// The architecture whose page tables these are.
+    #[must_use]
+    pub const fn architecture(&self) -> Architecture {
+        match self {
+            Self::X86_64(_) => Architecture::X86_64,
+            Self::Aarch64(_) => Architecture::Aarch64,
+        }
+    }
+
     /// Where the top table lies.
     #[must_use]
     pub const fn root(&self) -> PhysAddr {
         match self {
             Self::X86_64(tables) => tables.root(),
+            Self::Aarch64(tables) => tables.root(),
         }
     }
 
@@ -73,6 +89,7 @@ impl PageTables {
     pub const fn levels(&self) -> u8 {
         match self {
             Self::X86_64(tables) => tables.levels().count(),
+            Self::Aarch64(tables) => tables.levels(),
         }
     }
 
@@ -81,6 +98,7 @@ impl PageTables {
     pub const fn page_size(&self) -> u64 {
         match self {
             Self::X86_64(_) => crate::addr::PAGE_SIZE,
+            Self::Aarch64(tables) => tables.granule().bytes(),
         }
     }
 
@@ -91,6 +109,7 @@ impl PageTables {
     pub fn walk(&self, memory: &dyn PhysMemory, va: VirtAddr) -> Result<Walk, TranslateError> {
         match self {
             Self::X86_64(tables) => tables.walk(memory, va),
+            Self::Aarch64(tables) => tables.walk(memory, va),
         }
     }
 }
@@ -142,6 +161,12 @@ pub enum TranslateError {
         /// The levels of the page tables.
         levels: u8,
     },
+    /// The half of the address space that the address lies in has no page table, or none is known.
+    #[error("no page table is known for {va}")]
+    NoTables {
+        /// The address.
+        va: VirtAddr,
+    },
     /// An entry says: not present. What else stands in it is the OS' own (swap, file, migration).
     #[error("page table level {level} has entry {entry:#x} at physical {at}, not present")]
     NotPresent {
@@ -184,6 +209,7 @@ impl TranslateError {
     pub const fn address(&self) -> VirtAddr {
         match self {
             Self::NotCanonical { va, .. }
+            | Self::NoTables { va }
             | Self::NotPresent { va, .. }
             | Self::Malformed { va, .. }
             | Self::Table { va, .. } => *va,
