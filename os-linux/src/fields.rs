@@ -74,6 +74,30 @@ fields! {
 }
 
 fields! {
+    /// `struct task_struct`, as far as it leads to its CPU's run queue.
+    TaskQueueFields of "task_struct" {
+        queue: u64 = "se.cfs_rq";
+    }
+}
+
+fields! {
+    /// `struct cfs_rq` (`kernel/sched/sched.h`), of kernels that schedule groups.
+    GroupQueueFields of "cfs_rq" {
+        of_cpu: u64 = "rq";
+    }
+}
+
+fields! {
+    /// `struct rq` (`kernel/sched/sched.h`): a CPU's run queue.
+    RunQueueFields of "rq" {
+        cpu: u32 = "cpu";
+        current: u64 = "curr";
+        idle: u64 = "idle";
+        online: u32 = "online";
+    }
+}
+
+fields! {
     /// `struct signal_struct` (`include/linux/sched/signal.h`): what the threads of a process share.
     SignalFields of "signal_struct" {
         thread_head: ListHead = "thread_head";

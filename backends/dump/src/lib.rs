@@ -4,7 +4,7 @@
 //! [`Image`] implements [`vmc::PhysMemory`] and [`vmc::Vcpus`] for
 //! * **raw** images: a flat file whose offset is the physical address; no registers;
 //! * **ELF cores** as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them, with every vCPU's general,
-//!   segment and control registers out of the `QEMU` notes;
+//!   segment and control registers out of the `QEMU` notes (x86_64), or its general registers (aarch64);
 //! * both **compressed with zstd**, unpacked once into a cache directory.
 //!
 //! The format is found from the file's content, never from its name. A file that is cut short is opened with a
@@ -36,6 +36,7 @@ mod elf_core;
 mod error;
 mod image;
 mod map;
+mod prstatus;
 mod qemu_note;
 mod segments;
 mod unpack;

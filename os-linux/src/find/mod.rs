@@ -5,6 +5,7 @@
 //! verified: its page table has to lead to its `_stext`, and to a `uts_namespace` with its release; and where there are
 //! vCPUs, theirs have to lead to the same kernel.
 
+mod aarch64;
 mod vmcoreinfo;
 mod x86_64;
 
@@ -12,6 +13,7 @@ pub use vmcoreinfo::VmcoreInfo;
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use memchr::memmem;
 use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus};
@@ -31,12 +33,16 @@ pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, 
     if let Some(found) = x86_64::find_by_tables(memory, vcpus) {
         return Ok(found);
     }
-    let roots = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64);
-    search(memory, &roots.collect::<alloc::vec::Vec<_>>())
+    search(memory, vcpus)
 }
 
 /// Looks at the start of every page.
-fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxError> {
+fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
+    let roots: Vec<_> = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64).collect();
+    let runs = |found: &Found| match &found.tables {
+        PageTables::Aarch64(tables) => aarch64::runs(memory, vcpus, tables),
+        _ => roots.is_empty() || roots.iter().any(|root| runs(memory, root, found)),
+    };
     let mut count = 0;
     let mut last = None;
     let mut not_running = None;
@@ -45,23 +51,17 @@ fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxE
             let Some(at) = region.start.checked_add(offset) else { break };
             let Some(info) = VmcoreInfo::at(memory, at) else { continue };
             count += 1;
-            let release = info.release().to_string();
             match verify(memory, info) {
-                Ok(found) if roots.is_empty() || roots.iter().any(|root| runs(memory, root, &found)) => {
-                    return Ok(found);
-                }
+                Ok(found) if runs(&found) => return Ok(found),
                 Ok(found) => not_running = Some(found),
-                Err(why) => last = Some((release, why)),
+                Err(why) => last = Some(why),
             }
         }
     }
     // A vCPU may be in firmware or in a trampoline: what was verified by itself is then all there is to go by.
     match (not_running, last) {
         (Some(found), _) => Ok(found),
-        (None, Some((release, Unverified::Aarch64))) => {
-            Err(LinuxError::Architecture { release, architecture: "aarch64" })
-        }
-        (None, Some((_, Unverified::Because(reason)))) => Err(LinuxError::NotVerified { count, reason }),
+        (None, Some(Unverified::Because(reason))) => Err(LinuxError::NotVerified { count, reason }),
         (None, None) => Err(LinuxError::NotFound {
             mib: memory.total() >> 20,
             hint: banner_hint(memory).unwrap_or_default(),
@@ -81,8 +81,6 @@ fn runs(memory: &dyn PhysMemory, root: &PageTables, found: &Found) -> bool {
 /// Why a VMCOREINFO does not lead to a kernel.
 #[derive(Debug)]
 enum Unverified {
-    /// It is of an architecture that is not read.
-    Aarch64,
     /// Something that it says does not hold.
     Because(String),
 }
@@ -90,7 +88,7 @@ enum Unverified {
 /// Does what `info` says hold in memory?
 fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, Unverified> {
     if info.is_aarch64() {
-        return Err(Unverified::Aarch64);
+        return aarch64::verify(memory, info);
     }
     x86_64::verify(memory, info)
 }

@@ -8,6 +8,7 @@ mod memory;
 mod page_cache;
 mod pte;
 mod rows;
+mod vmemmap;
 
 pub(crate) use areas::Area;
 pub use memory::AddressSpaceOf;

@@ -10,8 +10,6 @@ use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 
-/// Where `struct page`s begin without KASLR, four levels (`Documentation/arch/x86/x86_64/mm.rst`).
-const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
 /// Entries up to this number are no pointers.
 const RESERVED: u64 = 4096;
 /// The largest folio is 1 GiB.
@@ -91,10 +89,10 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let base =
-            linux.known.vmemmap_base.and_then(|at| linux.space().read_u64(at).ok()).unwrap_or(VMEMMAP_FIXED);
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
-        let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
+        // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
+        let offset = linux.vmemmap().map(|base| page.get().wrapping_sub(base));
+        let (Some(into), Some(size), Some(offset)) = (into, size, offset) else {
             return Err(damaged);
         };
         if !offset.is_multiple_of(size) {

@@ -102,6 +102,20 @@ impl PageTables {
         }
     }
 
+    /// How many bytes an entry of `level` covers; 1 is the lowest.
+    #[must_use]
+    pub const fn entry_span(&self, level: u8) -> u64 {
+        let (page, stride) = match self {
+            Self::X86_64(_) => (12, 9),
+            Self::Aarch64(tables) => {
+                let shift = tables.granule().bytes().trailing_zeros();
+                (shift, shift - 3)
+            }
+        };
+        let shift = page + stride * (level as u32).saturating_sub(1);
+        if shift < 64 { 1 << shift } else { u64::MAX }
+    }
+
     /// Where `va` lies, and by which entries.
     ///
     /// # Errors
@@ -214,5 +228,20 @@ impl TranslateError {
             | Self::Malformed { va, .. }
             | Self::Table { va, .. } => *va,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aarch64::{Aarch64PageTables, Granule};
+
+    #[test]
+    fn an_entry_covers_a_table_of_the_level_below() {
+        let tables = |granule| PageTables::Aarch64(Aarch64PageTables::new(granule));
+        assert_eq!(tables(Granule::K4).entry_span(2), 2 << 20);
+        assert_eq!(tables(Granule::K16).entry_span(2), 32 << 20);
+        assert_eq!(tables(Granule::K64).entry_span(3), 4 << 40);
+        assert_eq!(tables(Granule::K64).entry_span(9), u64::MAX);
     }
 }

@@ -161,6 +161,14 @@ impl Aarch64PageTables {
         }
     }
 
+    /// The address in an entry of `level` that maps a page or a block, be it valid or not.
+    #[must_use]
+    pub const fn entry_address(&self, level: u8, entry: u64) -> PhysAddr {
+        let shift = self.granule.shift() + self.granule.stride() * (level as u32).saturating_sub(1);
+        let size = if shift < 52 { 1 << shift } else { 1 << 52 };
+        address(entry, size, self.granule, self.ds)
+    }
+
     /// Where `va` lies, and by which entries. The top byte of an address of the lower half is ignored, as Linux has it.
     ///
     /// # Errors
