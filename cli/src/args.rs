@@ -115,13 +115,31 @@ pub(crate) enum Command {
     Info(Target),
     /// Processes, like ps -ef
     #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
-        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'")]
+        vmc ps mem.elf --long                   groups, sessions, terminals, CPU time, memory\n  \
+        vmc ps mem.elf --pid 85                 one process with all that is known of it\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.uid == 1000)'\n  \
+        vmc ps mem.elf --format jsonl | jq 'select(.euid != .uid or .seccomp == 2) | .pid'\n  \
+        vmc ps mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        All formats but the table give credentials, capabilities (capabilities: the effective ones by name),\n\
+        CPU time in seconds, memory in bytes, priority, control group and PID namespaces (nspid) too.\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a process and do not: task_list (what ps\n\
+        goes by), thread_lists, pid_idr (the numbers of each namespace), run_queues, children. Threads that are\n\
+        missing from a way have rows of their own, with tid.")]
     Ps {
         #[command(flatten)]
         target: Target,
         /// Show who started whom
-        #[arg(long)]
+        #[arg(long, conflicts_with = "all_ways")]
         tree: bool,
+        /// Look for processes in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long, conflicts_with_all = ["pid", "long"])]
+        all_ways: bool,
+        /// Only this process, with all that is known of it
+        #[arg(long, value_name = "PID", conflicts_with = "tree")]
+        pid: Option<u32>,
+        /// More columns
+        #[arg(short, long, conflicts_with = "tree")]
+        long: bool,
     },
     /// Threads of all processes, or of one
     #[command(after_help = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85")]
@@ -142,13 +160,19 @@ pub(crate) enum Command {
         pid: u32,
     },
     /// Kernel modules, like lsmod, or the libraries of a process
-    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85")]
+    #[command(after_help = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85\n  \
+        vmc modules mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
+        With --all-ways, HIDDEN FROM names the ways that should lead to a module and do not: module_list (what\n\
+        lsmod goes by), kobjects (sysfs), address_tree, bug_list.")]
     Modules {
         #[command(flatten)]
         target: Target,
         /// The libraries of this process
-        #[arg(long, value_name = "PID")]
+        #[arg(long, value_name = "PID", conflicts_with = "all_ways")]
         pid: Option<u32>,
+        /// Look for modules in every way, also by searching memory, and mark those that were hidden from one
+        #[arg(long)]
+        all_ways: bool,
     },
     /// Stacks of all threads, like gdb's bt: the kernel's frames, then the program's
     #[command(after_help = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid 85\n  \
@@ -204,6 +228,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
     },
+    /// Containers with their processes, namespaces and roots
+    #[command(after_help = "Examples:\n  vmc containers mem.elf\n  \
+        vmc containers mem.elf --format jsonl | jq '{id, hostname, root}'\n  \
+        vmc ls mem.elf --pid PID /               a container's files, PID that of the table\n\n\
+        A container is a set of processes with a control group that Docker, containerd, CRI-O, Podman, LXC or\n\
+        systemd-nspawn names and namespaces of its own; or with a PID namespace of its own, which then is its id.")]
+    Containers(Target),
     /// Network interfaces of all namespaces with their addresses
     #[command(after_help = "Example:\n  vmc interfaces mem.elf")]
     Interfaces(Target),
@@ -215,6 +246,50 @@ pub(crate) enum Command {
         /// The process
         #[arg(long, value_name = "PID")]
         pid: u32,
+    },
+    /// A file's bytes out of the page cache, written as they are
+    #[command(after_help = "Examples:\n  vmc cat mem.elf /etc/passwd\n  \
+        vmc cat mem.elf --pid 85 /etc/hostname       in that process' root and mount namespace\n  \
+        vmc cat mem.elf --pid 85 --fd 3 > found      what it has open, also deleted files and memfds\n  \
+        vmc cat mem.elf --partial /usr/bin/ssh > ssh\n\n\
+        A path is looked up as init sees it, or as the process of --pid does; a relative one from the directory\n\
+        that the process stands in. Holes of a tmpfs read as zeros. Where bytes are not in memory (dropped from the\n\
+        page cache, swapped out), nothing is written, stderr says which they are, and the exit status is 1.\n\
+        Files of proc and sysfs have no contents in memory. On a terminal, control characters are escaped.")]
+    Cat {
+        #[command(flatten)]
+        target: Target,
+        /// The file
+        #[arg(required_unless_present = "fd", conflicts_with = "fd")]
+        path: Option<String>,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The file that the process has open as this descriptor
+        #[arg(long, value_name = "FD", requires = "pid")]
+        fd: Option<u32>,
+        /// Write zeros for bytes that are not in memory
+        #[arg(long)]
+        partial: bool,
+    },
+    /// A directory out of the dentry cache, like ls -l
+    #[command(after_help = "Examples:\n  vmc ls mem.elf /etc\n  vmc ls mem.elf -R /tmp\n  \
+        vmc ls mem.elf --pid 85 /                    in that process' root and mount namespace\n  \
+        vmc ls mem.elf -R / --format jsonl | jq 'select(.cached_bytes > 0) | .path'\n\n\
+        Of tmpfs and ramfs every entry is in the dentry cache; of other file systems those that were used lately,\n\
+        and stderr says that there may be more. CACHED is how many bytes of a file the page cache has.")]
+    Ls {
+        #[command(flatten)]
+        target: Target,
+        /// The directory
+        #[arg(default_value = "/")]
+        path: String,
+        /// As this process sees it; without it, as init does
+        #[arg(long, value_name = "PID")]
+        pid: Option<u32>,
+        /// The directories in it too
+        #[arg(short = 'R', long)]
+        recursive: bool,
     },
     /// What is mounted where, like /proc/mounts
     #[command(after_help = "Examples:\n  vmc mounts mem.elf\n  vmc mounts mem.elf --pid 85\n\n\
@@ -290,6 +365,7 @@ impl Command {
             Self::Info(target)
             | Self::Dmesg(target)
             | Self::Interfaces(target)
+            | Self::Containers(target)
             | Self::Ps { target, .. }
             | Self::Threads { target, .. }
             | Self::Maps { target, .. }
@@ -299,6 +375,8 @@ impl Command {
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }
             | Self::Env { target, .. }
+            | Self::Cat { target, .. }
+            | Self::Ls { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Translate { target, .. }

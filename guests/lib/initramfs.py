@@ -95,7 +95,10 @@ class Libraries:
 
 
 def read_conf(path):
-    """A conf file: (reports to wait for, lines "<cpu or -> <argv..>" for init, programs)."""
+    """A conf file: (reports to wait for, lines for init, programs).
+
+    init's lines are "<cpu or -> <argv..>", and "sample <name> <n>" as it stands.
+    """
     reports = 0
     lines = []
     programs = set()
@@ -103,6 +106,9 @@ def read_conf(path):
         for line in f:
             words = line.split('#')[0].split()
             if not words:
+                continue
+            if words[0] == 'sample':
+                lines.append(' '.join(words))
                 continue
             reports += int(words[0])
             lines.append(' '.join(words[1:]))
@@ -155,6 +161,7 @@ def build_initrd(args, modules, work):
     listed = ''.join(f'/lib/modules/{name}.ko\n' for name in order)
     cpio.file('etc/modules', listed.encode(), 0o644)
     head = [f'reports {reports}'] + (['drop-caches'] if args.drop_caches else [])
+    head += [] if args.no_files else ['files']
     cpio.file('etc/lab', ''.join(line + '\n' for line in head + lines).encode(), 0o644)
     hostname = args.hostname or 'lab-' + args.name
     cpio.file('etc/hostname', hostname.encode() + b'\n', 0o644)

@@ -3,8 +3,10 @@
 import base64
 import json
 import re
-import socket
 import struct
+
+from truth_more import process_more, truth_more
+from truth_text import lines, numbers, sockets_of, text
 
 # Chosen kallsyms entries (all of them are in kallsyms.txt)
 SYMBOLS = frozenset('''
@@ -75,18 +77,15 @@ class Stream:
                 self.links[path] = body.decode(errors='surrogateescape')
             else:
                 raise ValueError(head)
+        self.of_process = {}    # pid -> the paths of its files and links
+        for path in (*self.files, *self.links):
+            match = re.match(r'/proc/(\d+)/', path)
+            if match:
+                self.of_process.setdefault(int(match[1]), []).append(path)
 
     def text(self, path):
         """A file as text; empty where there is none."""
         return text(self.files.get(path, b''))
-
-
-def text(data):
-    return data.decode('utf-8', 'backslashreplace')
-
-
-def numbers(words):
-    return [int(word) for word in words.split()]
 
 
 def stat_fields(data):
@@ -120,21 +119,6 @@ def parse_auxv(data):
         if key:
             out[AUXV.get(key, str(key))] = '0x%x' % value
     return out
-
-
-def table(data):
-    """The words of every line but the first."""
-    return [line.split() for line in text(data).split('\n') if line.strip()][1:]
-
-
-def socket_address(field):
-    """An address of /proc/net/tcp or tcp6: "0100007F:1F48" -> "127.0.0.1:8008"."""
-    address, port = field.split(':')
-    data = bytes.fromhex(address)
-    if len(data) == 4:
-        return '%d.%d.%d.%d:%d' % (*data[::-1], int(port, 16))
-    data = b''.join(data[i:i + 4][::-1] for i in range(0, 16, 4))
-    return socket.inet_ntop(socket.AF_INET6, data) + ':%d' % int(port, 16)
 
 
 def kallsyms(stream):
@@ -189,13 +173,14 @@ def thread_of(stream, where, tid):
     }
 
 
-def files_of(stream, where):
+def files_of(stream, pid):
     """The open files, from /proc/PID/fd and fdinfo, by number."""
     out = {}
-    for path, target in stream.links.items():
+    where = f'/proc/{pid}/'
+    for path in stream.of_process[pid]:
         if not path.startswith(where + 'fd/'):
             continue
-        number = path.rsplit('/', 1)[1]
+        number, target = path.rsplit('/', 1)[1], stream.links[path]
         info = status_fields(stream.files.get(f'{where}fdinfo/{number}', b''))
         out[number] = {
             'path': target, 'pos': int(info.get('pos', 0)), 'flags': info.get('flags'),
@@ -212,10 +197,12 @@ def process_of(stream, pid):
         return None
     _, comm, stat = stat_fields(files[where + 'stat'])
     status = status_fields(files.get(where + 'status', b''))
-    tids = sorted({int(p.split('/')[4]) for p in files if p.startswith(where + 'task/')})
+    paths = stream.of_process[pid]
+    tids = sorted({int(p.split('/')[4]) for p in paths if p.startswith(where + 'task/')})
     threads = [thread_of(stream, where, tid) for tid in tids]
     cmdline = files.get(where + 'cmdline', b'')
     environ = files.get(where + 'environ', b'')
+    count = files.get(where + 'fd-count')    # told in brief
     return {
         'pid': pid,
         'tgid': int(status.get('Tgid', pid)),
@@ -248,20 +235,20 @@ def process_of(stream, pid):
         'cap_eff': status.get('CapEff'),
         'seccomp': status.get('Seccomp'),
         'tracer': int(status.get('TracerPid', 0)),
-        'ns': {path.rsplit('/', 1)[1]: target for path, target in links.items()
+        'ns': {path.rsplit('/', 1)[1]: links[path] for path in paths
                if path.startswith(where + 'ns/')},
         'auxv': parse_auxv(files.get(where + 'auxv', b'')),
         'maps': parse_maps(files.get(where + 'maps', b'')),
-        'fds': files_of(stream, where),
+        'fds': files_of(stream, pid) if count is None else None,
+        'fd_count': int(count) if count is not None else None,
         'threads': [thread for thread in threads if thread],
         'cgroup': stream.text(where + 'cgroup').strip(),
+        **process_more(stream, where, status),
     }
 
 
 def processes(stream):
-    paths = list(stream.files) + list(stream.links)
-    pids = sorted({int(p.split('/')[2]) for p in paths if re.match(r'/proc/\d+/', p)})
-    found = (process_of(stream, pid) for pid in pids)
+    found = (process_of(stream, pid) for pid in sorted(stream.of_process))
     return [process for process in found if process]
 
 
@@ -304,33 +291,11 @@ def loaded_modules(stream):
             'taint': words[6] if len(words) > 6 else '',
             'sections': sections,
             'coresize': stream.text(where + 'coresize').strip(),
+            'initstate': stream.text(where + 'initstate').strip(),
+            'taint_sysfs': stream.text(where + 'taint').strip(),
             'build_id': note[16:].hex() if note else None,
         })
     return out
-
-
-def sockets(stream):
-    net = {'tcp': [], 'udp': [], 'unix': []}
-    for kind in ('tcp', 'tcp6', 'udp', 'udp6'):
-        for words in table(stream.files.get('/proc/net/' + kind, b'')):
-            net[kind[:3]].append({
-                'v6': kind[-1] == '6',
-                'local': socket_address(words[1]),
-                'remote': socket_address(words[2]),
-                'state': int(words[3], 16),
-                'uid': int(words[7]),
-                'inode': int(words[9]),
-            })
-    for words in table(stream.files.get('/proc/net/unix', b'')):
-        net['unix'].append({
-            'refcnt': int(words[1], 16),
-            'flags': words[3],
-            'type': int(words[4]),
-            'state': int(words[5]),
-            'inode': int(words[6]),
-            'path': words[7] if len(words) > 7 else None,
-        })
-    return net
 
 
 def unwound_after(after):
@@ -380,7 +345,7 @@ def reports(stream, procs, after):
     return out
 
 
-def pagemap(stream):
+def pagemap(stream, page):
     """{pid: [[virtual address, first frame number, pages]]}, present pages only."""
     out = {}
     for pid, pieces in stream.pages.items():
@@ -389,14 +354,22 @@ def pagemap(stream):
             for k, entry in enumerate(entries):
                 if not entry >> 63:
                     continue
-                va, frame = start + k * 4096, entry & ((1 << 55) - 1)
+                va, frame = start + k * page, entry & ((1 << 55) - 1)
                 last = runs[-1] if runs else None
-                if last and last[0] + last[2] * 4096 == va and last[1] + last[2] == frame:
+                if last and last[0] + last[2] * page == va and last[1] + last[2] == frame:
                     last[2] += 1
                 else:
                     runs.append([va, frame, 1])
         out[pid] = [['0x%x' % va, '0x%x' % frame, count] for va, frame, count in runs]
     return out
+
+
+def page_size(procs):
+    """The guest's page size in bytes, as the kernel tells its programs."""
+    for process in procs:
+        if 'PAGESZ' in process['auxv']:
+            return int(process['auxv']['PAGESZ'], 16)
+    return 4096
 
 
 def build_truth(name, arch, data, after):
@@ -413,9 +386,6 @@ def build_truth(name, arch, data, after):
     def sysctl(path):
         return stream.text('/proc/sys/kernel/' + path).strip()
 
-    def lines(path):
-        return [line for line in stream.text(path).split('\n') if line]
-
     truth = {
         'schema': 1,
         'name': name,
@@ -431,16 +401,19 @@ def build_truth(name, arch, data, after):
         'nsyms': symbol_count,
         'build_id_notes': stream.files.get('/sys/kernel/notes', b'').hex(),
         'vmcoreinfo': stream.text('/sys/kernel/vmcoreinfo').strip(),
+        'page_size': page_size(procs),
         'iomem': stream.text('/proc/iomem'),
         'meminfo': stream.text('/proc/meminfo'),
         'modules': loaded_modules(stream),
-        'mounts': [line.split()[:4] for line in lines('/proc/mounts')],
-        'mountinfo': lines('/proc/self/mountinfo'),
-        'net': sockets(stream),
+        'mounts': [line.split()[:4] for line in lines(stream, '/proc/mounts')],
+        'mountinfo': lines(stream, '/proc/self/mountinfo'),
+        'net': sockets_of(stream, '/proc/net/'),
         'netdev': stream.text('/proc/net/dev'),
         'dmesg_tail': stream.text('dmesg').split('\n')[-60:],
+        'dmesg': stream.text('dmesg').split('\n'),
         'processes': procs,
         'threads_last': threads_last(stream),
         'workloads': reports(stream, procs, after),
+        **truth_more(stream),
     }
-    return truth, pagemap(stream), stream.files.get('/proc/kallsyms', b'')
+    return truth, pagemap(stream, truth['page_size']), stream.files.get('/proc/kallsyms', b'')

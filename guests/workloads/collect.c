@@ -3,16 +3,22 @@
  * for a line from the host. On "GO" it runs ptunwind over the listed processes.
  * Stream: "@F <len> <path>\n<bytes>" (a path may come in several pieces, to be
  * joined), "@L <len> <path>\n<link target>", "@P <pid> <va> <pages>\n<8-byte
- * pagemap entries>", "@M <text>\n". With the word drop-caches as argv[2] the dentries
- * and inodes that the collection left behind are dropped before the last pass. */
+ * pagemap entries>", "@M <text>\n". Words after the port: with drop-caches the dentries
+ * and inodes that the collection left behind are dropped before the last pass; with
+ * sample=NAME:N of the processes called NAME only those whose number N divides are told
+ * in full, of the others the number of descriptors ("fd-count") is, not the descriptors.
+ * What has no file of its own comes in files without a slash in front: "dmesg",
+ * "last-stat", "addresses", "file-hashes", "listing <directory>". */
 #define _GNU_SOURCE
+#include "sha256.h"
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
+#include <ifaddrs.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/klog.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -138,6 +144,7 @@ static void pagemap(const char *proc)
 	int fd;
 	FILE *f;
 	int pid = atoi(proc + 6);
+	unsigned long page = (unsigned long)sysconf(_SC_PAGESIZE);
 	snprintf(b, sizeof b, "%s/pagemap", proc);
 	fd = open(b, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -152,11 +159,11 @@ static void pagemap(const char *proc)
 		unsigned long s, e;
 		if (sscanf(line, "%lx-%lx", &s, &e) != 2 || s >> 63)
 			continue;
-		for (unsigned long a = s; a < e; a += 512 * 4096ul) {
-			size_t n = (e - a) / 4096;
+		for (unsigned long a = s; a < e; a += 512 * page) {
+			size_t n = (e - a) / page;
 			if (n > 512)
 				n = 512;
-			ssize_t r = pread(fd, pm, n * 8, (off_t)(a / 4096 * 8));
+			ssize_t r = pread(fd, pm, n * 8, (off_t)(a / page * 8));
 			if (r <= 0)
 				break;
 			n = (size_t)r / 8;
@@ -176,14 +183,202 @@ static void pagemap(const char *proc)
 	close(fd);
 }
 
+/* Hashed are at most so many files, none larger than the one size, together no more than
+ * the other; listed are at most so many entries (a distribution's root has many). */
+#define HASHED_FILES 250
+#define HASHED_SIZE (24 << 20)
+#define HASHED_BYTES (96 << 20)
+#define LISTED 4000
+
+static int hashed, listed;
+static long long hashed_bytes;
+
+/* One record of "file-hashes", ended by a zero byte. */
+static void hash(const char *path)
+{
+	struct stat st;
+	struct sha256 sha;
+	char hex[65], line[1400];
+	ssize_t r;
+	if (hashed >= HASHED_FILES || lstat(path, &st) || !S_ISREG(st.st_mode) ||
+	    st.st_size > HASHED_SIZE || hashed_bytes + st.st_size > HASHED_BYTES)
+		return;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	sha256_start(&sha);
+	while ((r = read(fd, ibuf, sizeof ibuf)) > 0)
+		sha256_add(&sha, (const uint8_t *)ibuf, (size_t)r);
+	close(fd);
+	sha256_end(&sha, hex);
+	hashed++;
+	hashed_bytes += st.st_size;
+	int k = snprintf(line, sizeof line, "%s %lld %o %u %u %u %llu %llx %lld %lld.%09ld %s", hex,
+			 (long long)st.st_size, st.st_mode, st.st_uid, st.st_gid,
+			 (unsigned)st.st_nlink, (unsigned long long)st.st_ino,
+			 (unsigned long long)st.st_dev, (long long)st.st_blocks,
+			 (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, path);
+	head('F', (size_t)k + 1, "file-hashes");
+	put(line, (size_t)k + 1);
+}
+
+/* Directory entries of one directory ("inode type mode size name" and a zero byte each),
+ * and the hashes of its regular files; with `deep` of those below it too. */
+static void listing(const char *dir, int deep)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	struct stat st;
+	char p[1024], name[1100], line[1400];
+	if (!d)
+		return;
+	if (listed >= LISTED) {
+		closedir(d);
+		return;
+	}
+	snprintf(name, sizeof name, "listing %s", dir);
+	head('F', 0, name);
+	while ((e = readdir(d))) {
+		snprintf(p, sizeof p, "%s/%s", strcmp(dir, "/") ? dir : "", e->d_name);
+		if (lstat(p, &st))
+			memset(&st, 0, sizeof st);
+		int k = snprintf(line, sizeof line, "%llu %d %o %lld %s",
+				 (unsigned long long)e->d_ino, e->d_type, st.st_mode,
+				 (long long)st.st_size, e->d_name);
+		listed++;
+		head('F', (size_t)k + 1, name);
+		put(line, (size_t)k + 1);
+		if (S_ISREG(st.st_mode) && deep)
+			hash(p);
+		if (S_ISLNK(st.st_mode))
+			link_(p);
+		if (S_ISDIR(st.st_mode) && deep && strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			listing(p, deep);
+	}
+	closedir(d);
+}
+
+static void interface(const char *p)
+{
+	static const char *const n[] = {"address",   "mtu",  "ifindex", "iflink",
+					"operstate", "type", "flags",	"tx_queue_len", 0};
+	sub(p, n);
+}
+
+/* "name family address/mask" of every address of every interface */
+static void addresses(void)
+{
+	struct ifaddrs *list, *i;
+	if (getifaddrs(&list))
+		return;
+	for (i = list; i; i = i->ifa_next) {
+		char a[64], m[64], line[300];
+		if (!i->ifa_addr)
+			continue;
+		int v4 = i->ifa_addr->sa_family == AF_INET;
+		if (!v4 && i->ifa_addr->sa_family != AF_INET6)
+			continue;
+		size_t at = v4 ? offsetof(struct sockaddr_in, sin_addr)
+			       : offsetof(struct sockaddr_in6, sin6_addr);
+		if (!inet_ntop(i->ifa_addr->sa_family, (char *)i->ifa_addr + at, a, sizeof a) ||
+		    !i->ifa_netmask ||
+		    !inet_ntop(i->ifa_addr->sa_family, (char *)i->ifa_netmask + at, m, sizeof m))
+			continue;
+		int k = snprintf(line, sizeof line, "%s %s %s/%s\n", i->ifa_name,
+				 v4 ? "inet" : "inet6", a, m);
+		head('F', (size_t)k, "addresses");
+		put(line, (size_t)k);
+	}
+	freeifaddrs(list);
+}
+
+/* Is this the first process seen in its namespace of that kind? */
+static int first_of(const char *p, const char *kind)
+{
+	static char seen[64][64];
+	static int n;
+	char b[1024], ns[64];
+	snprintf(b, sizeof b, "%s/ns/%s", p, kind);
+	ssize_t r = readlink(b, ns, sizeof ns - 1);
+	if (r <= 0)
+		return 0;
+	ns[r] = 0;
+	for (int i = 0; i < n; i++)
+		if (!strcmp(seen[i], ns))
+			return 0;
+	if (n < 64)
+		strcpy(seen[n++], ns);
+	return 1;
+}
+
+static char sampled[64];
+static int every;
+
+/* Is it one of many, of which only some are told in full? */
+static int in_brief(const char *p)
+{
+	char b[1024], comm[64] = "";
+	if (!every || atoi(p + 6) % every == 0)
+		return 0;
+	snprintf(b, sizeof b, "%s/comm", p);
+	int fd = open(b, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	ssize_t r = read(fd, comm, sizeof comm - 1);
+	close(fd);
+	comm[r > 0 ? r - 1 : 0] = 0;
+	return !strcmp(comm, sampled);
+}
+
+static void brief_task(const char *p)
+{
+	static const char *const n[] = {"stat", "status", 0};
+	sub(p, n);
+}
+
+static int counted;
+
+static void count(const char *p)
+{
+	(void)p;
+	counted++;
+}
+
+static void brief(const char *p)
+{
+	static const char *const n[] = {"stat", "status", "cmdline", 0};
+	char b[1024], count_text[16];
+	sub(p, n);
+	snprintf(b, sizeof b, "%s/exe", p);
+	link_(b);
+	snprintf(b, sizeof b, "%s/task", p);
+	each(b, brief_task);
+	counted = 0;
+	snprintf(b, sizeof b, "%s/fd", p);
+	each(b, count);
+	snprintf(b, sizeof b, "%s/fd-count", p);
+	int k = snprintf(count_text, sizeof count_text, "%d", counted);
+	head('F', (size_t)k, b);
+	put(count_text, (size_t)k);
+}
+
 static void proc(const char *p)
 {
-	static const char *const n[] = {"comm",	    "stat",   "status", "statm",  "cmdline",
-					"environ",  "auxv",   "maps",	"cgroup", "oom_score_adj",
-					"loginuid", "limits", 0};
+	static const char *const n[] = {"comm",	   "stat",	  "status",	   "statm",
+					"cmdline", "environ",	  "auxv",	   "maps",
+					"cgroup",  "oom_score",	  "oom_score_adj", "loginuid",
+					"limits",  "smaps_rollup", 0};
+	static const char *const net[] = {"net/tcp",  "net/tcp6", "net/udp", "net/udp6", "net/unix",
+					  "net/raw",  "net/packet", "net/netlink", "net/dev",
+					  "net/if_inet6", "net/route", "net/fib_trie", 0};
+	static const char *const mnt[] = {"mounts", "mountinfo", 0};
 	char b[1024];
 	if (p[6] < '0' || p[6] > '9')
 		return;
+	if (in_brief(p)) {
+		brief(p);
+		return;
+	}
 	sub(p, n);
 	static const char *const l[] = {"exe", "cwd", "root", 0};
 	for (const char *const *q = l; *q; q++) {
@@ -198,6 +393,10 @@ static void proc(const char *p)
 	each(b, file_v);
 	snprintf(b, sizeof b, "%s/task", p);
 	each(b, task);
+	if (first_of(p, "net"))
+		sub(p, net);
+	if (first_of(p, "mnt"))
+		sub(p, mnt);
 	if (atoi(p + 6) != getpid())
 		pagemap(p);
 }
@@ -289,26 +488,44 @@ int main(int argc, char **argv)
 		"/proc/sys/kernel/tainted", "/proc/sys/kernel/randomize_va_space",
 		"/sys/kernel/vmcoreinfo", "/sys/kernel/notes", "/proc/vmallocinfo",
 		"/proc/slabinfo", "/proc/buddyinfo", "/proc/uptime",
+		"/proc/swaps", "/proc/partitions", "/proc/vmstat", "/proc/zoneinfo",
+		"/proc/loadavg", "/proc/net/fib_trie", "/proc/sys/kernel/domainname",
+		"/proc/net/netstat", "/proc/net/protocols", "/proc/cgroups",
 		0,
 		/* clang-format on */
 	};
+	static const char *const trees[] = {"/tmp/lab-files", "/srv/lab", "/mnt/overlay", "/etc",
+					    "/bin", "/lib", 0};
+	static const char *const dirs[] = {"/",	"/run", "/run/lab", "/tmp", "/tmp/lab-many",
+					   "/dev", 0};
 	char line[4096];
-	int n, drop = argc > 2 && !strcmp(argv[2], "drop-caches");
+	int n, drop = 0;
 	ssize_t r;
 	port = open(argc > 1 ? argv[1] : "/dev/vport0p1", O_RDWR | O_CLOEXEC);
 	if (port < 0) {
 		perror("port");
 		return 1;
 	}
+	for (int i = 2; i < argc; i++)
+		if (!strcmp(argv[i], "drop-caches"))
+			drop = 1;
+		else if (sscanf(argv[i], "sample=%63[^:]:%d", sampled, &every) != 2)
+			fprintf(stderr, "collect: what is %s?\n", argv[i]);
 	last = malloc(256 * 1024);
 	memset(last, 0, 256 * 1024);
 	if (drop)
 		drop_caches("4", 1);
 	stamp("begin");
+	for (const char *const *p = dirs; *p; p++)
+		listing(*p, 0);
+	for (const char *const *p = trees; *p; p++)
+		listing(*p, 1);
 	file("/proc/kallsyms");
 	for (const char *const *p = glob; *p; p++)
 		file(*p);
 	each("/sys/module", modsec);
+	each("/sys/class/net", interface);
+	addresses();
 	each("/run/lab", file_v);
 	n = klogctl(3, ibuf, sizeof ibuf);
 	if (n > 0) {

@@ -1,22 +1,22 @@
 /* PID 1 of a lab guest. /etc/modules: module files, in load order. /etc/lab: one
  * program a line, "<cpu or -> <argv...>"; first line "reports <n>" says how many
- * thread reports to wait for in /run/lab. Then the collector is started; a line
- * "drop-caches" in /etc/lab is passed on to it. */
+ * thread reports to wait for in /run/lab. Then the collector is started; lines
+ * "drop-caches" and "sample <name> <n>" in /etc/lab are passed on to it, a line "files"
+ * makes the files of files.h. Every program gets a control group of its own, where the
+ * kernel has them. */
 #define _GNU_SOURCE
+#include "files.h"
+#include <arpa/inet.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define CGROUPS "/sys/fs/cgroup"
 
 static int reports(void)
 {
@@ -34,8 +34,50 @@ static int reports(void)
 	return n;
 }
 
+/* The calling process into a control group of its own: lab.slice/NUMBER-NAME.scope. */
+static void join_cgroup(int number, const char *program)
+{
+	char path[300];
+	const char *name = strrchr(program, '/');
+	snprintf(path, sizeof path, CGROUPS "/lab.slice/%d-%s.scope", number,
+		 name ? name + 1 : program);
+	if (mkdir(path, 0755))
+		return;
+	strncat(path, "/cgroup.procs", sizeof path - strlen(path) - 1);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		perror(path);
+	close(fd);
+}
+
+static void address(int s, const char *interface, const char *ip)
+{
+	struct ifreq r;
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	memset(&r, 0, sizeof r);
+	strncpy(r.ifr_name, interface, sizeof r.ifr_name - 1);
+	inet_pton(AF_INET, ip, &a.sin_addr);
+	memcpy(&r.ifr_addr, &a, sizeof a);
+	if (ioctl(s, SIOCSIFADDR, &r))
+		return; /* no such interface here */
+	inet_pton(AF_INET, "255.255.255.0", &a.sin_addr);
+	memcpy(&r.ifr_netmask, &a, sizeof a);
+	if (ioctl(s, SIOCSIFNETMASK, &r))
+		perror(interface);
+}
+
+static void up(int s, const char *interface)
+{
+	struct ifreq r;
+	memset(&r, 0, sizeof r);
+	strncpy(r.ifr_name, interface, sizeof r.ifr_name - 1);
+	r.ifr_flags = IFF_UP | IFF_RUNNING;
+	ioctl(s, SIOCSIFFLAGS, &r);
+}
+
 static void spawn(char *line)
 {
+	static int number;
 	char *av[32];
 	int n = 0;
 	for (char *t = strtok(line, " \n"); t && n < 31; t = strtok(0, " \n"))
@@ -43,8 +85,10 @@ static void spawn(char *line)
 	av[n] = 0;
 	if (n < 2)
 		return;
+	number++;
 	pid_t p = fork();
 	if (!p) {
+		join_cgroup(number, av[1]);
 		if (av[0][0] != '-') {
 			cpu_set_t s;
 			CPU_ZERO(&s);
@@ -62,8 +106,9 @@ int main(void)
 {
 	char line[1024];
 	FILE *f;
-	int want = 0;
-	char *drop = 0;
+	int want = 0, every;
+	char name[41];
+	char *drop = 0, sample[64] = "";
 	mkdir("/proc", 0755);
 	mkdir("/sys", 0755);
 	mkdir("/dev", 0755);
@@ -76,6 +121,8 @@ int main(void)
 	mount("devpts", "/dev/pts", "devpts", 0, 0);
 	mount("tmpfs", "/run", "tmpfs", 0, "mode=755");
 	mount("tmpfs", "/tmp", "tmpfs", 0, "mode=1777");
+	if (!mount("cgroup2", CGROUPS, "cgroup2", 0, 0))
+		mkdir(CGROUPS "/lab.slice", 0755);
 	int fd = open("/dev/console", O_RDWR);
 	if (fd >= 0) {
 		dup2(fd, 0);
@@ -109,11 +156,10 @@ int main(void)
 		fclose(f);
 	}
 	int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq r;
-	memset(&r, 0, sizeof r);
-	strcpy(r.ifr_name, "lo");
-	r.ifr_flags = IFF_UP | IFF_RUNNING;
-	ioctl(s, SIOCSIFFLAGS, &r);
+	up(s, "lo");
+	address(s, "dummy0", "10.77.0.1");
+	address(s, "dummy0:1", "10.77.0.2");
+	up(s, "dummy0");
 	close(s);
 	if ((f = fopen("/etc/lab", "re"))) {
 		while (fgets(line, sizeof line, f)) {
@@ -121,6 +167,10 @@ int main(void)
 				want = atoi(line + 8);
 			else if (!strncmp(line, "drop-caches", 11))
 				drop = (char *)"drop-caches";
+			else if (!strncmp(line, "files", 5))
+				lab_files();
+			else if (sscanf(line, "sample %40s %d", name, &every) == 2)
+				snprintf(sample, sizeof sample, "sample=%s:%d", name, every);
 			else
 				spawn(line);
 		}
@@ -133,7 +183,12 @@ int main(void)
 	sleep(2);
 	pid_t p = fork();
 	if (!p) {
-		char *av[] = {(char *)"collect", (char *)"/dev/vport0p1", drop, 0};
+		char *av[5] = {(char *)"collect", (char *)"/dev/vport0p1"};
+		int n = 2;
+		if (drop)
+			av[n++] = drop;
+		if (*sample)
+			av[n++] = sample;
 		execv("/bin/collect", av);
 		perror("collect");
 		_exit(127);

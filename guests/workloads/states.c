@@ -20,6 +20,21 @@ static NI void st_block(const char *label)
 	lab_sink++;
 }
 
+/* Sockets of the inner network namespace. */
+static void st_listen(void)
+{
+	struct sockaddr_in s;
+	int l = socket(AF_INET, SOCK_STREAM, 0), d = socket(AF_INET, SOCK_DGRAM, 0);
+	memset(&s, 0, sizeof s);
+	s.sin_family = AF_INET;
+	s.sin_port = htons(9009);
+	if (bind(l, (struct sockaddr *)&s, sizeof s) || listen(l, 4))
+		lab_sink++;
+	s.sin_port = htons(9010);
+	if (bind(d, (struct sockaddr *)&s, sizeof s))
+		lab_sink++;
+}
+
 static NI int st_vchild(void)
 {
 	for (;;) {
@@ -106,6 +121,7 @@ int main(int argc, char **argv)
 		if (!fork()) {
 			if (sethostname("inner-host", 10))
 				lab_sink++;
+			st_listen();
 			setsid();
 			ENTER(main);
 			/* inside, getpid() is 1; lab_report names the file by that pid, so say so

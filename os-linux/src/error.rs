@@ -94,6 +94,22 @@ pub enum LinuxError {
         /// What it had.
         what: &'static str,
     },
+    /// A path leads to no file, or to none that can be shown.
+    #[error("{path}: {reason}")]
+    NoFile {
+        /// The path, as far as it was followed.
+        path: String,
+        /// Why it leads no further.
+        reason: &'static str,
+    },
+    /// There is no such open file.
+    #[error("process {pid} has no open file {fd}")]
+    NoDescriptor {
+        /// The process.
+        pid: u32,
+        /// The descriptor that was asked for.
+        fd: u32,
+    },
     /// A kernel thread or a zombie has no address space.
     #[error("process {pid} has no user address space: it is {what}")]
     NoAddressSpace {

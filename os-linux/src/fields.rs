@@ -41,10 +41,20 @@ macro_rules! fields {
     };
 }
 
+mod containers;
+mod files;
+mod modules;
 mod net;
+mod process;
+mod survey;
 mod system;
 
+pub(crate) use containers::*;
+pub(crate) use files::*;
+pub(crate) use modules::*;
 pub(crate) use net::*;
+pub(crate) use process::*;
+pub(crate) use survey::*;
 pub(crate) use system::*;
 
 fields! {
@@ -88,8 +98,8 @@ fields! {
 }
 
 fields! {
-    /// `struct rq` (`kernel/sched/sched.h`): a CPU's run queue.
-    RunQueueFields of "rq" {
+    /// `struct rq` (`kernel/sched/sched.h`): a CPU's run queue, as far as it tells who runs.
+    CpuQueueFields of "rq" {
         cpu: u32 = "cpu";
         current: u64 = "curr";
         idle: u64 = "idle";

@@ -14,6 +14,7 @@ use crate::data::{FoundData, KernelImage, find_init_task, find_types};
 use crate::error::LinuxError;
 use crate::fields::*;
 use crate::find::{Found, find};
+use crate::fs::OverlayFields;
 use crate::identity::KernelIdentity;
 use crate::kallsyms::Kallsyms;
 use crate::lazy::Lazy;
@@ -40,6 +41,7 @@ pub struct Linux<'m> {
     cpus: OnceBox<Cpus>,
     image: OnceBox<KernelImage>,
     pub(crate) found: FoundData,
+    overlay: Lazy<OverlayFields, LayoutError>,
 }
 
 impl fmt::Debug for Linux<'_> {
@@ -71,16 +73,20 @@ known! {
     stop_btf = "__stop_BTF";
     init_task = "init_task";
     modules = "modules";
+    btf_modules = "btf_modules";
+    tainted_mask = "tainted_mask";
     per_cpu_offset = "__per_cpu_offset";
     cpu_online_mask = "__cpu_online_mask";
     nr_cpu_ids = "nr_cpu_ids";
     current_task = "current_task";
     pcpu_hot = "pcpu_hot";
     tk_core = "tk_core";
+    timekeeper_data = "timekeeper_data";
     vmemmap_base = "vmemmap_base";
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";
+    simple_lookup = "simple_lookup";
     prb = "prb";
     net_namespace_list = "net_namespace_list";
     tcp_hashinfo = "tcp_hashinfo";
@@ -94,6 +100,13 @@ known! {
     orc_header = "orc_header";
     ret_from_fork = "ret_from_fork";
     ret_from_fork_asm = "ret_from_fork_asm";
+    run_queues = "runqueues";
+    cpu_possible_mask = "__cpu_possible_mask";
+    init_pid_ns = "init_pid_ns";
+    task_cache = "task_struct_cachep";
+    module_kset = "module_kset";
+    module_tree = "mod_tree";
+    module_bugs = "module_bug_list";
 }
 
 macro_rules! groups {
@@ -116,7 +129,7 @@ groups! {
     task: TaskFields;
     task_queue: TaskQueueFields;
     group_queue: GroupQueueFields;
-    run_queue: RunQueueFields;
+    cpu_queue: CpuQueueFields;
     task_files: TaskFilesFields;
     files: FilesFields;
     fd_table: FdTableFields;
@@ -177,6 +190,47 @@ groups! {
     pid: PidFields;
     dentry_children: DentryChildrenFields;
     mount_children: MountChildrenFields;
+    task_ties: TaskTiesFields;
+    run_queue: RunQueueFields;
+    real_time_entity: RealTimeEntityFields;
+    pid_namespace: PidNamespaceFields;
+    pid_number: PidNumberFields;
+    slab_cache: SlabCacheFields;
+    slab_page: SlabPageFields;
+    slab: SlabFields;
+    module_ties: ModuleTiesFields;
+    kset: KsetFields;
+    module_kobject: ModuleKobjectFields;
+    module_node: ModuleNodeFields;
+    latch: LatchFields;
+    inode_details: InodeDetailFields;
+    inode_operations: InodeOperationsFields;
+    super_block_kind: SuperBlockKindFields;
+    cache_size: CacheSizeFields;
+    page_state: PageStateFields;
+    working_directory: WorkingDirectoryFields;
+    btf_module: BtfModuleFields;
+    btf_object: BtfObjectFields;
+    module_details_fields: ModuleDetailFields;
+    module_use: ModuleUseFields;
+    sections: SectionsFields;
+    section: SectionFields;
+    section_list: SectionListFields;
+    bin_attribute: BinAttributeFields;
+    ns_proxy: NsProxyFields;
+    cred_namespace: CredNamespaceFields;
+    root_mount: RootMountFields;
+    cred_details: CredDetailFields;
+    group_info: GroupInfoFields;
+    task_details: TaskDetailFields;
+    signal_details: SignalDetailFields;
+    tty: TtyFields;
+    tty_driver: TtyDriverFields;
+    mm_size: MmSizeFields;
+    css_set: CssSetFields;
+    cgroup: CgroupFields;
+    controller: ControllerFields;
+    kernfs_node: KernfsNodeFields;
 }
 
 impl<'m> Linux<'m> {
@@ -227,6 +281,7 @@ impl<'m> Linux<'m> {
             cpus: OnceBox::new(),
             image,
             found: FoundData::default(),
+            overlay: Lazy::default(),
         })
     }
 
@@ -299,6 +354,14 @@ impl<'m> Linux<'m> {
     #[must_use]
     pub(crate) fn cpus(&self) -> &Cpus {
         self.cpus.get_or_init(|| Box::new(Cpus::find(self)))
+    }
+
+    /// The members of overlayfs' structures, which may be a module's.
+    pub(crate) fn overlay(&self) -> Result<&OverlayFields, LayoutError> {
+        self.overlay.get(|| {
+            OverlayFields::resolve(&self.types)
+                .or_else(|why| self.with_module_types("overlay", why, |types| OverlayFields::resolve(types)))
+        })
     }
 
     /// A symbol that has to be there.

@@ -61,7 +61,7 @@ impl Linux<'_> {
         })
     }
 
-    fn module_name(&self, at: VirtAddr) -> Result<alloc::string::String, LinuxError> {
+    pub(crate) fn module_name(&self, at: VirtAddr) -> Result<alloc::string::String, LinuxError> {
         let member = self.types().member("module", "name")?;
         let limit = usize::try_from(member.size).unwrap_or(0).min(self.limits().string_bytes);
         let text = self

@@ -15,7 +15,8 @@ const LATEST: i128 = 7_258_118_400 * 1_000_000_000;
 impl Linux<'_> {
     /// The `struct timekeeper` of the system's clock.
     fn timekeeper_at(&self) -> Result<VirtAddr, LinuxError> {
-        let Some(core) = self.known.tk_core else {
+        // One of several clocks since 6.17: the first is the one that everybody reads.
+        let Some(core) = self.known.tk_core.or(self.known.timekeeper_data) else {
             return self
                 .found
                 .timekeeper

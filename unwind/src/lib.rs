@@ -83,11 +83,14 @@
 
 extern crate alloc;
 
+pub mod aarch64;
 pub mod cache;
 pub mod cfi;
 pub mod code_address;
 pub mod expression;
+mod follow;
 pub mod frame;
+mod machine;
 pub mod module;
 pub mod orc;
 mod row_step;

@@ -41,6 +41,16 @@ pub enum NoTable {
     NotResident(VirtAddr),
 }
 
+/// Code without tables, wherever a function says that there is some.
+pub(crate) struct BareCode<F>(pub(crate) F);
+
+impl<F: Fn(VirtAddr) -> bool> Modules for BareCode<F> {
+    fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
+        let range = address..address.checked_add(1)?;
+        (self.0)(address).then_some(Found { range, bias: 0, table: Err(NoTable::None) })
+    }
+}
+
 /// A range of executable memory of an ELF image. An image with several such ranges is as many modules that share a table.
 #[derive(Clone, Debug)]
 pub struct Module {

@@ -25,6 +25,16 @@ pub(crate) trait RegisterFile: Copy {
     fn forget(&mut self, number: u16);
     /// What a caller's frame knows of its callee's registers, before the callee's rules are applied.
     fn keep_callee_saved(&mut self);
+    /// The frame is one that was returned to, at `ip`.
+    #[inline]
+    fn return_to(&mut self, ip: u64) {
+        self.put(Self::IP, ip);
+    }
+    /// Where the frame will return to as long as it has stored no return address, if that is in a register and can be told.
+    #[inline]
+    fn link(&self) -> Option<u64> {
+        None
+    }
 
     /// An address that was computed: it wraps where the architecture's do.
     #[inline]
@@ -116,8 +126,10 @@ impl<V: VirtualMemory + ?Sized> RowStep<'_, V> {
         notes.cfa = Some(VirtAddr::new(cfa));
         let ip = match row.return_address {
             RegisterRule::Undefined => return Err(NoCaller::Outermost),
-            // A return address that stays where it is leads back here.
-            RegisterRule::Unspecified | RegisterRule::SameValue => return Err(NoCaller::Contradiction),
+            // Where calls store it, a return address that stays where it is leads back here.
+            RegisterRule::Unspecified | RegisterRule::SameValue => {
+                registers.link().ok_or(NoCaller::Contradiction)?
+            }
             rule => self.value(rule, R::IP, cfa, registers)?,
         };
         let mut caller = *registers;
@@ -137,11 +149,18 @@ impl<V: VirtualMemory + ?Sized> RowStep<'_, V> {
                 Err(why) => return Err(why),
             }
         }
-        caller.put(R::IP, ip);
+        if row.signal_frame {
+            caller.put(R::IP, ip);
+        } else {
+            caller.return_to(ip);
+        }
         // Only a signal may have come in on another stack. A function that has moved its return address to a register
         // (vfork) has taken it off the stack: its caller's stack pointer may be its own.
-        let kept_in_register =
-            matches!(row.return_address, RegisterRule::Register(_)) && ip != registers.ip().get();
+        let in_register = matches!(
+            row.return_address,
+            RegisterRule::Register(_) | RegisterRule::Unspecified | RegisterRule::SameValue
+        );
+        let kept_in_register = in_register && caller.ip() != registers.ip();
         let goes_up = caller.sp() > registers.sp() || (kept_in_register && caller.sp() == registers.sp());
         if !row.signal_frame && !goes_up {
             let switches = match row.cfa {

@@ -10,11 +10,10 @@ use crate::cache::{Cache, Key};
 use crate::cfi::{Described, RowError};
 use crate::code_address::CodeAddress;
 use crate::frame::Frame;
+use crate::machine::{Bare, BareFrame, Machine};
 use crate::module::{Found, Modules, NoTable};
 use crate::row_step::{NoCaller, Notes, RowStep};
-use crate::x86_64::Registers;
-use crate::x86_64::bare::{Bare, BareFrame, bare_step};
-use crate::x86_64::step::by_rule;
+use crate::{aarch64, x86_64};
 
 /// Walks stacks of one process: its modules, its memory, and the bounds.
 pub struct Unwinder<'a, M: ?Sized, V: ?Sized> {
@@ -31,8 +30,25 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
     }
 
     /// The stack that these registers stand on, innermost frame first.
-    pub fn walk<'c>(&self, registers: impl Into<Registers>, cache: &'c mut Cache) -> Walk<'a, 'c, M, V> {
-        let registers = registers.into();
+    pub fn walk<'c>(
+        &self,
+        registers: impl Into<x86_64::Registers>,
+        cache: &'c mut Cache,
+    ) -> Walk<'a, 'c, M, V> {
+        self.start(registers.into(), cache)
+    }
+
+    /// The stack of an aarch64 program that these registers stand on, innermost frame first. They also say which bits of
+    /// code addresses are signatures ([`aarch64::Registers::with_signature`]).
+    pub fn walk_aarch64<'c>(
+        &self,
+        registers: impl Into<aarch64::Registers>,
+        cache: &'c mut Cache,
+    ) -> Walk<'a, 'c, M, V, aarch64::Registers> {
+        self.start(registers.into(), cache)
+    }
+
+    fn start<'c, R: Machine>(&self, registers: R, cache: &'c mut Cache) -> Walk<'a, 'c, M, V, R> {
         cache.scratch.spent = 0;
         Walk {
             modules: self.modules,
@@ -60,14 +76,15 @@ impl<M: ?Sized, V: ?Sized> fmt::Debug for Unwinder<'_, M, V> {
     }
 }
 
-/// An iterator over the frames of one stack; it ends, and then says why by [`stop`](Self::stop).
-pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
+/// An iterator over the frames of one stack, on x86_64 where nothing else is said; it ends, and then says why by
+/// [`stop`](Self::stop).
+pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized, R = x86_64::Registers> {
     modules: &'a M,
     memory: &'a V,
     limits: &'a Limits,
     cache: &'c mut Cache,
     /// Of the next frame.
-    registers: Registers,
+    registers: R,
     address: CodeAddress,
     found_by: FoundBy,
     interrupted: bool,
@@ -86,7 +103,8 @@ pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
     stop: Option<Stop>,
 }
 
-impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
+#[expect(private_bounds, reason = "the registers of known architectures are all that there are")]
+impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_, M, V, R> {
     /// Why the walk ended. Before it has: [`Stop::Limit`], for then it is the caller who sets the bound.
     #[must_use]
     pub fn stop(&self) -> Stop {
@@ -112,21 +130,24 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         };
         let link = at.get().wrapping_sub(bias);
         let key = Key::new(table.id(), link);
-        let rule = match key.and_then(|key| self.cache.get(key)) {
-            Some(rule) => rule,
+        let rule = match key.and_then(|key| R::rules(self.cache).get(key)) {
+            Some(rule) => {
+                self.cache.hit();
+                rule
+            }
             None => {
                 self.cache.missed();
                 if self.cache.scratch.spent > self.limits.unwind_walk_bytes {
                     return Err(Stop::Limit);
                 }
-                let described = table.describe(link, &mut self.cache.scratch);
+                let described = table.describe::<R::Unfinished>(link, &mut self.cache.scratch);
                 if matches!(described, Err(RowError::NoFde { .. })) {
                     return self.step_bare(cfa);
                 }
                 match described.map_err(|error| self.row_error(error, bias))? {
                     Described::Rule(rule) => {
                         if let Some(key) = key {
-                            self.cache.put(key, rule);
+                            R::rules(self.cache).put(key, rule);
                         }
                         rule
                     }
@@ -139,7 +160,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
             }
         };
         let mut notes = Notes::default();
-        let stepped = by_rule(&rule, &mut self.registers, self.memory, &mut notes);
+        let stepped = self.registers.by_rule(&rule, self.memory, &mut notes);
         *cfa = notes.cfa;
         self.unread = self.unread.or(notes.unread);
         if let Err(why) = stepped {
@@ -203,7 +224,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
             registers: &self.registers,
             chained: self.found_by == FoundBy::FramePointer,
         };
-        let stepped = bare_step(modules, memory, &frame, self.limits.code_steps, &mut self.searches);
+        let stepped = R::bare_step(modules, memory, &frame, self.limits.code_steps, &mut self.searches);
         let registers = match stepped {
             Bare::Outermost => return Err(Stop::End),
             Bare::Unknown => return Err(unknown),
@@ -217,7 +238,7 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
                 self.registers = registers;
                 return Ok(());
             }
-            Bare::Caller(registers, _) if registers.sp() <= self.registers.sp() => {
+            Bare::Caller(registers, _) if !self.is_above(&registers) => {
                 return Err(Stop::BadFrame(self.address.address()));
             }
             Bare::Caller(registers, how) => {
@@ -229,6 +250,13 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'a, '_, M, V> {
         *cfa = Some(registers.sp());
         self.registers = registers;
         self.arrive()
+    }
+
+    /// Does the walk get on with these as a caller's? A frame that has stored nothing may have its caller's stack pointer,
+    /// where return addresses are in a register; of its caller that is not so.
+    fn is_above(&self, caller: &R) -> bool {
+        let (caller, callee) = (caller.sp(), self.registers.sp());
+        caller > callee || (caller == callee && self.registers.link().is_some())
     }
 
     /// The registers are a caller's: is there one?
@@ -289,11 +317,11 @@ pub(crate) fn row_error(error: RowError, bias: u64, ip: VirtAddr) -> Stop {
     }
 }
 
-impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Iterator for Walk<'_, '_, M, V> {
-    type Item = Frame;
+impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Iterator for Walk<'_, '_, M, V, R> {
+    type Item = Frame<R>;
 
     #[inline]
-    fn next(&mut self) -> Option<Frame> {
+    fn next(&mut self) -> Option<Frame<R>> {
         if self.stop.is_some() {
             return None;
         }
@@ -313,9 +341,12 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Iterator for Walk<'_, '_, M
     }
 }
 
-impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> core::iter::FusedIterator for Walk<'_, '_, M, V> {}
+impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> core::iter::FusedIterator
+    for Walk<'_, '_, M, V, R>
+{
+}
 
-impl<M: ?Sized, V: ?Sized> fmt::Debug for Walk<'_, '_, M, V> {
+impl<M: ?Sized, V: ?Sized, R: fmt::Debug> fmt::Debug for Walk<'_, '_, M, V, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Walk");
         debug.field("address", &self.address).field("registers", &self.registers).field("stop", &self.stop);

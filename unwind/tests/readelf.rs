@@ -27,6 +27,13 @@ const NAMES: [&str; 17] = [
 ];
 /// Debian's libc6-i386.
 const LIBC_32: &str = "/usr/lib32/libc.so.6";
+/// Debian's libc6-arm64-cross and its like.
+const AARCH64: &str = "/usr/aarch64-linux-gnu/lib/";
+const NAMES_AARCH64: [&str; 32] = [
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15",
+    "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "ra",
+    "sp",
+];
 const NAMES_32: [&str; 9] = ["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "ra"];
 
 /// Our rule in readelf's words.
@@ -68,7 +75,14 @@ fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
         return None;
     };
     let text = String::from_utf8(output.stdout).unwrap();
-    let names: &[&str] = if sections.address_size == AddressSize::Four { &NAMES_32 } else { &NAMES };
+    let aarch64 = path.starts_with(AARCH64);
+    // Its instructions begin at every fourth.
+    let step = if aarch64 { 4 } else { 1 };
+    let names: &[&str] = match sections.address_size {
+        AddressSize::Four => &NAMES_32,
+        AddressSize::Eight if aarch64 => &NAMES_AARCH64,
+        AddressSize::Eight => &NAMES,
+    };
     let table = UnwindTable::new(sections);
     let mut scratch = Scratch::new();
     let (mut functions, mut rows, mut addresses) = (0, 0, 0);
@@ -106,7 +120,7 @@ fn as_readelf_says(path: &str) -> Option<(usize, usize, u64)> {
         for (index, (at, cells)) in listed.iter().enumerate() {
             let next = listed.get(index + 1).map_or(end, |(next, _)| *next);
             rows += usize::from(*at < next);
-            for address in *at..next {
+            for address in (*at..next).step_by(step) {
                 let row = table.row_for(address, &mut scratch).unwrap();
                 assert_eq!(row.function, start..end);
                 compare(names, &row, &columns, cells, address);
@@ -156,6 +170,18 @@ fn libstdcpp_is_as_readelf_says() {
 fn a_32_bit_libc_is_as_readelf_says() {
     if let Some((functions, rows, _)) = as_readelf_says(LIBC_32) {
         assert!(functions > 1000 && rows > functions, "{functions} functions, {rows} rows");
+    }
+}
+
+/// Signed return addresses, and registers that are stored without a frame pointer.
+#[test]
+fn aarch64_libraries_are_as_readelf_says() {
+    for (name, least) in
+        [("libc.so.6", 1000), ("libgcc_s.so.1", 50), ("libstdc++.so.6", 1000), ("ld-linux-aarch64.so.1", 100)]
+    {
+        if let Some((functions, rows, _)) = as_readelf_says(&format!("{AARCH64}{name}")) {
+            assert!(functions >= least && rows > functions, "{name}: {functions} functions, {rows} rows");
+        }
     }
 }
 

@@ -20,14 +20,22 @@ pub struct Limits {
     pub tree_nodes: usize,
     /// Levels of one tree: a maple tree's pivots allow 31 at the very most, an xarray's shift 11.
     pub tree_depth: usize,
+    /// Places in memory that look like a task or a module at first and are then looked at closely.
+    pub scan_candidates: usize,
     /// Kernel modules: distributions load some hundreds.
     pub modules: usize,
+    /// Sections of one module: those built with a section a function have thousands.
+    pub module_sections: usize,
     /// Components of a path: `PATH_MAX` is 4096 bytes, a component is a character and a slash at the least.
     pub path_components: usize,
     /// Bytes of a path.
     pub path_bytes: usize,
-    /// Entries of one directory that a search for a name goes through.
+    /// Entries of one directory that a search for a name goes through, and of all directories that one listing shows.
     pub directory_entries: usize,
+    /// Directories below one another that a listing goes down into.
+    pub directory_depth: usize,
+    /// Symbolic links that the way to one file may follow: `MAXSYMLINKS` is 40.
+    pub symbolic_links: usize,
     /// Mounts of one namespace, or below one mount: `fs.mount-max` is 100 000 by default.
     pub mounts: usize,
     /// Bytes of a JIT compiler's map of functions (`/tmp/perf-PID.map`).
@@ -38,6 +46,8 @@ pub struct Limits {
     pub command_line_bytes: usize,
     /// Bytes of any other string.
     pub string_bytes: usize,
+    /// Supplementary groups of one process: `NGROUPS_MAX` is 65 536.
+    pub groups: usize,
     /// Descriptors of one process: `fs.nr_open` is 2^20 by default, databases raise it some.
     pub open_files: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
@@ -107,15 +117,20 @@ impl Limits {
         mappings: 1 << 20,
         tree_nodes: 1 << 20,
         tree_depth: 32,
+        scan_candidates: 1 << 20,
         modules: 1 << 14,
+        module_sections: 1 << 16,
         path_components: 2048,
         path_bytes: 4096,
         directory_entries: 1 << 20,
+        directory_depth: 256,
+        symbolic_links: 40,
         mounts: 1 << 17,
         perf_map_bytes: 64 << 20,
         mount_depth: 256,
         command_line_bytes: 4 << 20,
         string_bytes: 4096,
+        groups: 1 << 16,
         open_files: 1 << 21,
         log_records: 1 << 22,
         namespaces: 1 << 20,

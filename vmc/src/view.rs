@@ -10,9 +10,17 @@ use core::fmt;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::limits::Limits;
 
+mod container;
+mod module;
+mod process;
 mod system;
+mod ways;
 
-pub use system::{Interface, LogRecord, Mount, OpenFile, Socket};
+pub use container::{Container, ContainerRoot};
+pub use module::{ModuleDetails, ModuleSection};
+pub use process::{Credentials, ProcessDetails};
+pub use system::{DirectoryEntry, FilePart, Interface, LogRecord, Mount, OpenFile, PartKind, Socket};
+pub use ways::{Way, Ways};
 
 /// Why parts of a row are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let facts = context.linux.facts();
     let image = context.image;
     context.notes.row(&"info", &facts.errors);
+    let tainted = context.linux.tainted().ok();
     let text = |text: String| Value::String(text);
     let fields = [
         ("schema", json!(SCHEMA)),
@@ -29,6 +30,8 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("page_table_root", address(facts.page_table_root)),
         ("page_table_levels", json!(facts.page_table_levels)),
         ("boot_time", optional(facts.boot_time.and_then(time), text)),
+        ("tainted", json!(tainted.as_ref().map(|(number, _)| number))),
+        ("taints", json!(tainted.as_ref().map(|(_, letters)| letters).filter(|letters| !letters.is_empty()))),
         ("types", json!(context.linux.types().source())),
         ("symbols", json!(context.linux.kernel_symbols().source())),
         ("registers", json!(image.count() > 0)),

@@ -6,13 +6,23 @@ use vmc::view::Interface;
 use crate::commands::Context;
 use crate::commands::ps::unknown;
 use crate::failure::Failure;
-use crate::output::{Align, Column, Object, Row, address, object, texts};
+use crate::output::{Align, Column, Object, Row, address, object, optional, texts};
 
 struct InterfaceRow(Interface);
 
 impl Row for InterfaceRow {
-    const FIELDS: &'static [&'static str] =
-        &["name", "index", "hardware_address", "addresses", "mtu", "up", "netns", "object", "errors"];
+    const FIELDS: &'static [&'static str] = &[
+        "name",
+        "index",
+        "hardware_address",
+        "addresses",
+        "mtu",
+        "up",
+        "flags",
+        "netns",
+        "object",
+        "errors",
+    ];
     const COLUMNS: &'static [Column] = &[
         ("NETNS", Align::Right),
         ("IDX", Align::Right),
@@ -32,6 +42,7 @@ impl Row for InterfaceRow {
             ("addresses", texts(&row.addresses)),
             ("mtu", json!(row.mtu)),
             ("up", json!(row.up)),
+            ("flags", optional(row.flags, address)),
             ("netns", json!(row.netns)),
             ("object", address(row.object)),
         ];

@@ -1,10 +1,15 @@
 //! The commands, one a module: each asks the guest and makes rows of the answer.
 
 mod bt;
+mod cat;
+mod containers;
+mod details;
 mod dmesg;
 mod env;
+mod hidden;
 mod info;
 mod interfaces;
+mod ls;
 mod lsof;
 mod maps;
 mod memory;
@@ -118,17 +123,25 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
-        Command::Ps { tree: false, .. } => ps::run(&context),
+        Command::Ps { all_ways: true, .. } => hidden::processes(&context),
+        Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
         Command::Ps { tree: true, .. } => tree::run(&context),
         Command::Threads { pid, .. } => threads::run(&context, *pid),
         Command::Maps { pid, .. } => maps::run(&context, *pid),
+        Command::Modules { all_ways: true, .. } => hidden::modules(&context),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
         Command::Lsof { pid, .. } => lsof::run(&context, *pid),
         Command::Mounts { pid, .. } => mounts::run(&context, *pid),
         Command::Dmesg(_) => dmesg::run(&context),
         Command::Sockets { pid, .. } => sockets::run(&context, *pid),
+        Command::Containers(_) => containers::run(&context),
         Command::Interfaces(_) => interfaces::run(&context),
         Command::Env { pid, .. } => env::run(&context, *pid),
+        Command::Cat { path, pid, fd, partial, .. } => {
+            let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
+            cat::run(&context, &options)
+        }
+        Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
         Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
             let part = match (kernel, user) {
                 (true, _) => bt::Part::Kernel,

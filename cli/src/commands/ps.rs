@@ -1,45 +1,60 @@
 //! `ps`: processes.
 
 use serde_json::{Value, json};
-use vmc::view::Process;
+use vmc::view::{Process, ProcessDetails};
+use vmc_linux::Task;
 
-use crate::commands::Context;
+use crate::args::Format;
+use crate::commands::{Context, details};
 use crate::failure::Failure;
 use crate::output::{Align, Column, Object, Row, address, object, optional, texts, time};
 
-struct ProcessRow(Process);
+/// A process with its details.
+pub(crate) struct DetailedRow(pub(crate) Process, pub(crate) ProcessDetails);
 
-impl Row for ProcessRow {
-    const FIELDS: &'static [&'static str] = &[
-        "pid",
-        "ppid",
-        "name",
-        "exe",
-        "cmdline",
-        "uid",
-        "gid",
-        "state",
-        "threads",
-        "kernel",
-        "start_time",
-        "rss_bytes",
-        "object",
-        "page_table",
-        "errors",
-    ];
+/// The fields of a process' row that stand before its details.
+const FIELDS: [&str; 12] = [
+    "pid",
+    "ppid",
+    "name",
+    "exe",
+    "cmdline",
+    "uid",
+    "gid",
+    "state",
+    "threads",
+    "kernel",
+    "start_time",
+    "rss_bytes",
+];
+
+pub(crate) const ALL_FIELDS: [&str; FIELDS.len() + details::FIELDS.len()] = {
+    let mut all = [""; FIELDS.len() + details::FIELDS.len()];
+    let (first, more) = all.split_at_mut(FIELDS.len());
+    first.copy_from_slice(&FIELDS);
+    more.copy_from_slice(&details::FIELDS);
+    all
+};
+
+impl Row for DetailedRow {
+    const FIELDS: &'static [&'static str] = &ALL_FIELDS;
     const COLUMNS: &'static [Column] = &[
         ("UID", Align::Right),
         ("PID", Align::Right),
         ("PPID", Align::Right),
+        ("PGID", Align::Right),
+        ("SID", Align::Right),
+        ("TTY", Align::Left),
         ("S", Align::Left),
-        ("THR", Align::Right),
+        ("NI", Align::Right),
+        ("VSIZE", Align::Right),
         ("RSS", Align::Right),
-        ("START", Align::Left),
+        ("TIME", Align::Right),
         ("CMD", Align::Left),
     ];
 
     fn json(&self) -> Object {
-        let row = &self.0;
+        let Self(row, more) = self;
         let fields = [
             ("pid", json!(row.pid)),
             ("ppid", json!(row.ppid)),
@@ -53,10 +68,50 @@ impl Row for ProcessRow {
             ("kernel", json!(row.kernel)),
             ("start_time", optional(row.start_time.and_then(time), Value::String)),
             ("rss_bytes", json!(row.rss_bytes)),
-            ("object", address(row.object)),
-            ("page_table", optional(row.page_table, address)),
         ];
-        object(fields, &row.errors)
+        let behind = [("object", address(row.object)), ("page_table", optional(row.page_table, address))];
+        object(fields.into_iter().chain(details::fields(more)).chain(behind), &row.errors)
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let Self(row, more) = self;
+        let number = |number: Option<u32>| number.map_or_else(unknown, |number| number.to_string());
+        let spent = more.user_time.zip(more.system_time).map(|(user, system)| user.saturating_add(system));
+        vec![
+            number(row.uid),
+            row.pid.to_string(),
+            number(row.ppid),
+            number(more.group),
+            number(more.session),
+            more.tty.clone().unwrap_or_else(|| "-".to_owned()),
+            row.state.map_or_else(unknown, |state| state.to_string()),
+            more.nice.map_or_else(unknown, |nice| nice.to_string()),
+            more.mapped_bytes.map_or_else(|| "-".to_owned(), human),
+            row.rss_bytes.map_or_else(|| "-".to_owned(), human),
+            spent.map_or_else(unknown, |spent| format!("{:.2}", details::seconds(spent))),
+            command(row),
+        ]
+    }
+}
+
+struct ProcessRow(Process);
+
+impl Row for ProcessRow {
+    // Only the table is without details.
+    const FIELDS: &'static [&'static str] = &FIELDS;
+    const COLUMNS: &'static [Column] = &[
+        ("UID", Align::Right),
+        ("PID", Align::Right),
+        ("PPID", Align::Right),
+        ("S", Align::Left),
+        ("THR", Align::Right),
+        ("RSS", Align::Right),
+        ("START", Align::Left),
+        ("CMD", Align::Left),
+    ];
+
+    fn json(&self) -> Object {
+        DetailedRow(self.0.clone(), ProcessDetails::default()).json()
     }
 
     fn cells(&self) -> Vec<String> {
@@ -104,16 +159,35 @@ fn short(time: &str) -> String {
     time.get(5..16).unwrap_or(time).replace('T', " ")
 }
 
-pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
-    let processes = processes(context)?;
-    context.output().rows(processes.into_iter().map(ProcessRow))
+pub(crate) fn run(context: &Context<'_>, pid: Option<u32>, long: bool) -> Result<(), Failure> {
+    let mut output = context.output();
+    let table = output.format() == Format::Table;
+    if table && !long && pid.is_none() {
+        let processes = processes(context)?;
+        return output.rows(processes.into_iter().map(ProcessRow));
+    }
+    let tasks = context.tasks(pid)?;
+    let mut rows = tasks.iter().map(|task| detailed(context, task));
+    match rows.next() {
+        // One process for people: a line a field.
+        Some(row) if table && !long => output.object(row.json()),
+        first => output.rows(first.into_iter().chain(rows)),
+    }
+}
+
+/// A process with its details; what could not be read of either is told.
+pub(crate) fn detailed(context: &Context<'_>, task: &Task<'_, '_>) -> DetailedRow {
+    let (mut row, mut details) = (task.process_row(), task.process_details());
+    row.errors.append(context.linux.limits(), std::mem::take(&mut details.errors));
+    context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
+    DetailedRow(row, details)
 }
 
 /// All processes, as far as the list goes.
 pub(crate) fn processes(context: &Context<'_>) -> Result<Vec<Process>, Failure> {
     let tasks = context.linux.processes().map_err(|why| context.failed(why))?;
     let tasks = context.as_far_as_it_goes(tasks)?;
-    let rows: Vec<Process> = tasks.iter().map(vmc_linux::Task::process_row).collect();
+    let rows: Vec<Process> = tasks.iter().map(Task::process_row).collect();
     for row in &rows {
         context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
     }

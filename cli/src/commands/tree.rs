@@ -14,7 +14,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let mut output = context.output();
     if output.format() != Format::Table {
         // The rows have `ppid`: that is the tree.
-        return ps::run(context);
+        return ps::run(context, None, false);
     }
     let processes = ps::processes(context)?;
     for line in lines(&processes) {

@@ -27,6 +27,8 @@ pub struct Btf<'m> {
     /// Named structures and unions, by the hash of their name.
     named: HashMap<u64, u32>,
     depth: usize,
+    /// The kernel's types, where these are a module's: its numbers and strings go on behind them.
+    base: Option<&'m Btf<'m>>,
 }
 
 impl<'m> Btf<'m> {
@@ -51,11 +53,28 @@ impl<'m> Btf<'m> {
         Self::parse(data, limits).map_err(bad)
     }
 
+    /// The types of a module in `data`, which are told on top of these (`Documentation/bpf/btf.rst`, split BTF).
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn split<'b>(&'b self, data: Cow<'b, [u8]>, limits: &Limits) -> Result<Btf<'b>, &'static str> {
+        Self::parse_with(data, limits, Some(self))
+    }
+
     /// The types in `data`.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn parse(data: Cow<'m, [u8]>, limits: &Limits) -> Result<Self, &'static str> {
+        Self::parse_with(data, limits, None)
+    }
+
+    fn parse_with<'b>(
+        data: Cow<'b, [u8]>,
+        limits: &Limits,
+        base: Option<&'b Btf<'b>>,
+    ) -> Result<Btf<'b>, &'static str> {
+        let first_id = base.map_or(1, Btf::len);
         let header = Header::parse(&data)?;
         let section = header.types(&data).ok_or("its type section is cut off")?;
         let mut places = alloc::vec![0u32];
@@ -66,19 +85,20 @@ impl<'m> Btf<'m> {
                 return Err("it has more types than the limit");
             }
             let raw = RawType::at(section, at).ok_or("a type is cut off or of an unknown kind")?;
-            let id = u32::try_from(places.len()).map_err(|_| "it has more types than there are numbers")?;
+            let id = u32::try_from(first_id + places.len() - 1)
+                .map_err(|_| "it has more types than there are numbers")?;
             // An empty structure of the same name is a declaration; the first with members counts.
             if matches!(raw.kind, Kind::Struct | Kind::Union)
                 && raw.name != 0
                 && raw.count > 0
-                && let Some(name) = header.string(&data, raw.name)
+                && let Some(name) = name_at(base, &header, &data, raw.name)
             {
                 named.entry(hash(name)).or_insert(id);
             }
             places.push(u32::try_from(at).map_err(|_| "it is larger than 4 GiB")?);
             at += raw.len;
         }
-        Ok(Self { data, header, places, named, depth: limits.type_depth })
+        Ok(Btf { data, header, places, named, depth: limits.type_depth, base })
     }
 
     /// How many types there are.
@@ -93,25 +113,40 @@ impl<'m> Btf<'m> {
         self.places.len() <= 1
     }
 
-    fn section(&self) -> &[u8] {
-        self.header.types(&self.data).unwrap_or_default()
+    /// The types that have the number `id`, and its place among theirs.
+    fn home(&self, id: u32) -> (&Btf<'m>, usize) {
+        let id = id as usize;
+        match self.base {
+            Some(base) if id < base.len() => (base, id),
+            Some(base) => (self, id - base.len() + 1),
+            None => (self, id),
+        }
+    }
+
+    /// The section that has the type `id`.
+    fn section(&self, id: u32) -> &[u8] {
+        let (home, _) = self.home(id);
+        home.header.types(&home.data).unwrap_or_default()
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        self.header.string(&self.data, offset).unwrap_or_default()
+        name_at(self.base, &self.header, &self.data, offset).unwrap_or_default()
     }
 
     fn raw(&self, id: u32) -> Result<RawType, LayoutError> {
-        let place = self.places.get(id as usize).filter(|_| id != 0);
+        let (home, index) = self.home(id);
+        let place = home.places.get(index).filter(|_| index != 0);
         place
-            .and_then(|place| RawType::at(self.section(), *place as usize))
+            .and_then(|place| RawType::at(self.section(id), *place as usize))
             .ok_or(LayoutError::Damaged { id, reason: "there is no type of this number" })
     }
 
     /// The number of the structure or union `name`.
     fn structure(&self, name: &str) -> Result<u32, LayoutError> {
         let missing = || LayoutError::NoType { name: name.to_string() };
-        let id = *self.named.get(&hash(name.as_bytes())).ok_or_else(missing)?;
+        let Some(id) = self.named.get(&hash(name.as_bytes())).copied() else {
+            return self.base.ok_or_else(missing)?.structure(name);
+        };
         let raw = self.raw(id)?;
         if self.string(raw.name) == name.as_bytes() { Ok(id) } else { Err(missing()) }
     }
@@ -132,6 +167,16 @@ impl Types for Btf<'_> {
 
     fn size_of(&self, structure: &str) -> Result<u64, LayoutError> {
         Ok(u64::from(self.raw(self.structure(structure)?)?.size_or_type))
+    }
+}
+
+/// The string at `offset`: a module's strings go on behind the kernel's, and what the kernel has already is not told again.
+fn name_at<'d>(base: Option<&'d Btf<'_>>, header: &Header, data: &'d [u8], offset: u32) -> Option<&'d [u8]> {
+    let offset = offset as usize;
+    let Some(base) = base else { return header.string(data, offset) };
+    match offset.checked_sub(base.header.strings_len()) {
+        Some(own) => header.string(data, own),
+        None => base.header.string(&base.data, offset),
     }
 }
 

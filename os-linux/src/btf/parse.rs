@@ -28,8 +28,13 @@ impl Header {
         part(data, self.types)
     }
 
-    pub(super) fn string<'d>(&self, data: &'d [u8], offset: u32) -> Option<&'d [u8]> {
-        cstr_at(part(data, self.strings)?, offset as usize)
+    pub(super) fn string<'d>(&self, data: &'d [u8], offset: usize) -> Option<&'d [u8]> {
+        cstr_at(part(data, self.strings)?, offset)
+    }
+
+    /// The length of the strings in bytes.
+    pub(super) const fn strings_len(&self) -> usize {
+        self.strings.1
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn layout(
             return Err(LayoutError::Damaged { id, reason: "its anonymous members lead too deep" });
         }
         let raw = btf.raw(id)?;
-        for member in members(btf.section(), &raw) {
+        for member in members(btf.section(id), &raw) {
             let bit_offset = base.saturating_add(member.bit_offset);
             let inner = btf.strip(member.id)?;
             if member.name == 0 && matches!(btf.raw(inner)?.kind, Kind::Struct | Kind::Union) {
@@ -71,7 +71,7 @@ fn type_name(btf: &Btf<'_>, id: u32) -> Result<String, LayoutError> {
             Kind::Volatile => prefix.push_str("volatile "),
             Kind::Restrict | Kind::TypeTag => {}
             Kind::Array => {
-                let (element, count) = array(btf.section(), &raw)
+                let (element, count) = array(btf.section(id), &raw)
                     .ok_or(LayoutError::Damaged { id, reason: "it is an array without a length" })?;
                 suffix.push_str(&format!("[{count}]"));
                 id = element;

@@ -37,7 +37,7 @@ impl Btf<'_> {
                 }
                 Kind::Pointer => 8,
                 Kind::Array => {
-                    let (element, elements) = array(self.section(), &raw)
+                    let (element, elements) = array(self.section(id), &raw)
                         .ok_or(LayoutError::Damaged { id, reason: "it is an array without a length" })?;
                     count = count.saturating_mul(u64::from(elements));
                     id = element;
@@ -58,7 +58,7 @@ impl Btf<'_> {
                 return Err(LayoutError::Damaged { id, reason: "its anonymous members lead too deep" });
             }
             let raw = self.raw(id)?;
-            for member in members(self.section(), &raw) {
+            for member in members(self.section(id), &raw) {
                 let at = base.saturating_add(member.bit_offset);
                 if member.name != 0 {
                     if self.string(member.name) == name.as_bytes() {

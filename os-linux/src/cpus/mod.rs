@@ -107,6 +107,18 @@ impl Cpus {
         })
     }
 
+    /// The CPUs that there could be, with what is added to a per-CPU address for each.
+    pub(crate) fn possible(&self, linux: &Linux<'_>) -> Vec<(u32, u64)> {
+        let mask = |cpu: u32| match linux.known.cpu_possible_mask {
+            Some(mask) => {
+                let word = linux.space().read_u64(mask.wrapping_add(u64::from(cpu / 64) * 8)).unwrap_or(0);
+                word >> (cpu % 64) & 1 != 0
+            }
+            None => true,
+        };
+        (0u32..).zip(self.offsets.iter().copied()).filter(|(cpu, _)| mask(*cpu)).collect()
+    }
+
     /// The tasks that run on vCPUs.
     pub(crate) fn running(&self) -> impl Iterator<Item = VirtAddr> {
         self.running.iter().map(|(task, _)| *task)

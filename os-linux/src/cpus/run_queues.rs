@@ -48,7 +48,7 @@ pub(super) fn run_queues(linux: &Linux<'_>) -> Result<BTreeMap<u32, RunQueue>, L
 
 /// The run queue at `at`, if its idle task is one, on the same CPU.
 fn run_queue(linux: &Linux<'_>, at: VirtAddr) -> Option<(u32, RunQueue)> {
-    let (space, fields, task) = (linux.space(), linux.run_queue().ok()?, linux.task().ok()?);
+    let (space, fields, task) = (linux.space(), linux.cpu_queue().ok()?, linux.task().ok()?);
     let cpu = fields.cpu.read(space, at).ok()?;
     let idle = fields.idle.pointer(space, at).ok()?;
     let idles_there = task.pid.read(space, idle) == Ok(0)

@@ -24,6 +24,6 @@ use crate::lazy::Lazy;
 #[derive(Debug, Default)]
 pub(crate) struct FoundData {
     pub(crate) timekeeper: Lazy<Option<VirtAddr>, LinuxError>,
-    pub(crate) vmemmap: Lazy<Option<u64>, LinuxError>,
+    pub(crate) vmemmap: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) modules: Lazy<Option<VirtAddr>, LinuxError>,
 }

@@ -16,7 +16,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use memchr::memmem;
-use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus};
+use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::identity::KernelIdentity;
@@ -99,12 +99,17 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
     let (stext, uts) = (need("_stext")?, need("init_uts_ns")?);
     // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-    let names = uts.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
-    let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
-    match (field(0), field(2)) {
-        (Ok(system), Ok(release)) if system == b"Linux" && release == info.release().as_bytes() => {}
-        _ => return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release()))),
-    }
+    // Before VMCOREINFO told, a reference count of 32 bits came first.
+    let offsets = info.offset("uts_namespace.name").map_or(Vec::from([0, 4]), |offset| Vec::from([offset]));
+    let holds_names = |names: &VirtAddr| {
+        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
+        field(0).is_ok_and(|system| system == b"Linux")
+            && field(2).is_ok_and(|release| release == info.release().as_bytes())
+    };
+    let mut places = offsets.into_iter().map(|offset| uts.wrapping_add(offset));
+    let names = places.find(holds_names);
+    let names = names
+        .ok_or_else(|| wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())))?;
     Ok(KernelIdentity {
         release: info.release().to_string(),
         build_id: info.build_id(),

@@ -1,129 +1,224 @@
 //! From a path to its file, by what the dentry cache has of the directories.
 //!
-//! Source: `include/linux/dcache.h` (children hang on `d_subdirs` by `d_child` until 6.7, on `d_children` by `d_sib` later),
-//! `fs/mount.h` (what is mounted below a mount hangs on `mnt_mounts` by `mnt_child`).
+//! Source: `link_path_walk()`, `follow_dotdot()` and `__follow_mount()` in `fs/namei.c`; `fs/mount.h` (what is mounted below a
+//! mount hangs on `mnt_mounts` by `mnt_child`).
 
+use alloc::vec::Vec;
+
+use vmc::VirtAddr;
 use vmc::layout::Types;
-use vmc::{ReadExt, VirtAddr};
+use vmc::text::lossless;
 
 use crate::error::LinuxError;
+use crate::fs::inode::{DIRECTORY, LINK};
+use crate::fs::kinds::Backing;
 use crate::kernel::Linux;
 use crate::lists::ListWalk;
 use crate::mm::CachedFile;
 use crate::task::Task;
 
+/// A place in the tree of files: a mount (`struct vfsmount`) and a dentry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub(crate) mount: VirtAddr,
+    pub(crate) dentry: VirtAddr,
+}
+
 impl<'k, 'm> Task<'k, 'm> {
-    /// The file at an absolute path without links, as the process sees it; nothing where the dentry cache has it not.
-    pub(crate) fn cached_file(&self, path: &[u8]) -> Result<Option<CachedFile<'k, 'm>>, LinuxError> {
+    /// The root directory of its process, and the directory that it stands in.
+    pub(crate) fn directories(&self) -> Result<(Place, Place), LinuxError> {
         let linux = self.linux;
         let space = linux.space();
         let fs = self.pointer(linux.task_fs()?.fs, "fs")?;
-        let fields = linux.fs_struct()?;
-        let read = LinuxError::read("a process' root directory");
-        let mut mount = fields.root_mount.pointer(space, fs).map_err(&read)?;
-        let mut at = fields.root_dentry.pointer(space, fs).map_err(&read)?;
-        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            let Some(child) = linux.child(at, name)? else { return Ok(None) };
-            (mount, at) = linux.mounted_on(mount, child)?;
+        if fs.is_null() {
+            return Err(LinuxError::Gone { pid: self.pid()?, what: "directories" });
         }
-        let inode = linux.dentry()?.inode.pointer(space, at).map_err(LinuxError::read("a dentry"))?;
-        if inode.is_null() { Ok(None) } else { CachedFile::of_inode(linux, inode).map(Some) }
+        let (root, working) = (linux.fs_struct()?, linux.working_directory()?);
+        let read = LinuxError::read("a process' directories");
+        Ok((
+            Place {
+                mount: root.root_mount.pointer(space, fs).map_err(&read)?,
+                dentry: root.root_dentry.pointer(space, fs).map_err(&read)?,
+            },
+            Place {
+                mount: working.mount.pointer(space, fs).map_err(&read)?,
+                dentry: working.dentry.pointer(space, fs).map_err(&read)?,
+            },
+        ))
     }
 
-    /// Its process' number as the process itself knows it.
-    pub(crate) fn number_in_namespace(&self) -> Result<u32, LinuxError> {
-        let space = self.linux.space();
-        let fields = self.linux.task_fs()?;
-        let leader = self.pointer(fields.group_leader, "group_leader")?;
-        let pid = fields.thread_pid.pointer(space, leader).map_err(LinuxError::read("thread_pid"))?;
-        let numbers = self.linux.pid()?;
-        let read = LinuxError::read("a pid");
-        let level = numbers.level.read(space, pid).map_err(&read)?;
-        // MAX_PID_NS_LEVEL is 32.
-        if level > 32 {
-            return Err(LinuxError::Broken { what: "a pid", at: pid, reason: "its level is too high" });
+    /// Where `path` leads as the process sees it: an absolute one from its root, any other from the directory it stands in.
+    /// Symbolic links are followed, the last one only where `follow` says so.
+    pub(super) fn place(&self, path: &[u8], follow: bool) -> Result<Place, LinuxError> {
+        let (root, working) = self.directories()?;
+        PathWalk { linux: self.linux, root, links: 0 }.walk(working, path, follow)
+    }
+
+    /// The file at a path, as the process sees it; nothing where the dentry cache has it not.
+    pub(crate) fn cached_file(&self, path: &[u8]) -> Result<Option<CachedFile<'k, 'm>>, LinuxError> {
+        match self.place(path, true) {
+            Ok(place) => {
+                let inode = self.linux.dentry()?.inode.pointer(self.linux.space(), place.dentry);
+                let inode = self.linux.real_inode(inode.map_err(LinuxError::read("a dentry"))?)?;
+                CachedFile::of_inode(self.linux, inode).map(Some)
+            }
+            Err(LinuxError::NoFile { .. }) => Ok(None),
+            Err(why) => Err(why),
         }
-        let types = self.linux.types();
-        let number = types.member("pid", "numbers")?.offset
-            + u64::from(level) * types.size_of("upid")?
-            + types.member("upid", "nr")?.offset;
-        space.read_value(pid.wrapping_add(number)).map_err(read)
     }
 }
 
-impl Linux<'_> {
-    /// The entry of a directory that has this name.
-    fn child(&self, directory: VirtAddr, name: &[u8]) -> Result<Option<VirtAddr>, LinuxError> {
-        let space = self.space();
-        let children = self.dentry_children()?;
-        let limit = self.limits().directory_entries;
-        let is_it =
-            |entry: VirtAddr| Ok::<_, LinuxError>(self.dentry_name(entry)? == name && !self.unlinked(entry)?);
-        if let (Some(head), Some(link)) = (children.children, children.sibling) {
-            let offset = link.address(VirtAddr::new(0)).get();
-            let read = LinuxError::read("a directory");
-            let mut at = head.pointer(space, directory).map_err(&read)?;
-            for _ in 0..limit {
-                let Some(entry) = at.checked_sub(offset).filter(|_| !at.is_null()) else { return Ok(None) };
-                if is_it(entry)? {
-                    return Ok(Some(entry));
+/// A walk along a path.
+struct PathWalk<'k, 'm> {
+    linux: &'k Linux<'m>,
+    root: Place,
+    /// How many links were followed.
+    links: usize,
+}
+
+impl PathWalk<'_, '_> {
+    fn walk(&mut self, from: Place, path: &[u8], follow: bool) -> Result<Place, LinuxError> {
+        let linux = self.linux;
+        let absolute = path.starts_with(b"/");
+        let mut at = if absolute { self.root } else { from };
+        // What is still to be gone, the next part last.
+        let mut rest: Vec<Vec<u8>> = parts(path);
+        // What was gone, for messages.
+        let mut gone: Vec<u8> = Vec::new();
+        let must_be_directory = path.ends_with(b"/");
+        while let Some(name) = rest.pop() {
+            if gone.len() < linux.limits().path_bytes && (absolute || !gone.is_empty()) {
+                gone.push(b'/');
+            }
+            gone.extend_from_slice(&name);
+            let no_file = |reason| LinuxError::NoFile { path: lossless(&gone), reason };
+            let directory = self.inode(at)?;
+            if linux.kind(directory)? != DIRECTORY {
+                return Err(no_file("what stands before it is not a directory"));
+            }
+            match name.as_slice() {
+                b"." => continue,
+                b".." => {
+                    at = self.parent(at)?;
+                    continue;
                 }
-                at = space.read_pointer(at).map_err(&read)?;
+                _ => {}
             }
-            return Err(LinuxError::Broken {
-                what: "a directory",
-                at: directory,
-                reason: "it has more entries than the limit",
-            });
+            let child = linux.child(at.dentry, &name)?;
+            let found = match child {
+                Some(child) => linux.dentry()?.inode.pointer(linux.space(), child),
+                None if linux.holds_every_entry(directory)? => return Err(no_file("there is no such file")),
+                None if Backing::of(linux.magic(directory)?) == Backing::Virtual => {
+                    return Err(no_file("it lies on a file system that the kernel makes up as it is read"));
+                }
+                None => {
+                    return Err(no_file(
+                        "it is not in the dentry cache: whether there is such a file is not known",
+                    ));
+                }
+            };
+            let inode = found.map_err(LinuxError::read("a dentry"))?;
+            let Some(child) = child.filter(|_| !inode.is_null()) else {
+                return Err(no_file("there is no such file"));
+            };
+            let is_last = rest.is_empty();
+            if linux.kind(inode)? == LINK && (!is_last || follow || must_be_directory) {
+                self.links += 1;
+                if self.links > linux.limits().symbolic_links {
+                    return Err(no_file("the way to it follows more symbolic links than the limit"));
+                }
+                let target = linux.link_target(linux.real_inode(inode)?)?;
+                let target =
+                    target.ok_or_else(|| no_file("it is a symbolic link whose target is not in memory"))?;
+                rest.extend(parts(&target));
+                if rest.len() > linux.limits().path_components {
+                    return Err(no_file("the way to it is longer than the limit"));
+                }
+                if target.starts_with(b"/") {
+                    at = self.root;
+                    gone.clear();
+                } else {
+                    gone.truncate(gone.len().saturating_sub(name.len() + 1));
+                }
+                continue;
+            }
+            at = linux.mounted_on(Place { mount: at.mount, dentry: child })?;
         }
-        let (Some(head), Some(link)) = (children.list, children.list_link) else {
-            return Err(vmc::layout::LayoutError::NoMember {
-                structure: "dentry".into(),
-                member: "d_children".into(),
-            }
-            .into());
-        };
-        let offset = link.address(VirtAddr::new(0)).get();
-        for entry in ListWalk::new(self, "a directory", head.address(directory), offset, limit) {
-            // Cursors of open directories hang there too; they have names of no length.
-            let entry = entry?;
-            if is_it(entry)? {
-                return Ok(Some(entry));
-            }
+        let inode = self.inode(at)?;
+        if must_be_directory && linux.kind(inode)? != DIRECTORY {
+            return Err(LinuxError::NoFile { path: lossless(&gone), reason: "it is not a directory" });
         }
-        Ok(None)
+        Ok(at)
     }
 
-    /// Where a path goes on from a dentry of a mount (`struct vfsmount`): at the root of what is mounted there, if anything is.
-    fn mounted_on(
-        &self,
-        mut vfsmount: VirtAddr,
-        mut dentry: VirtAddr,
-    ) -> Result<(VirtAddr, VirtAddr), LinuxError> {
+    fn inode(&self, at: Place) -> Result<VirtAddr, LinuxError> {
+        let inode = self.linux.dentry()?.inode.pointer(self.linux.space(), at.dentry);
+        inode.map_err(LinuxError::read("a dentry"))
+    }
+
+    /// The directory above: that of the mount point at a mount's root; the root has none.
+    fn parent(&self, mut at: Place) -> Result<Place, LinuxError> {
+        let linux = self.linux;
+        let space = linux.space();
+        let (mounts, within) = (linux.mount()?, linux.types().member("mount", "mnt")?.offset);
+        let read = LinuxError::read("a mount");
+        for _ in 0..linux.limits().mount_depth {
+            if at == self.root {
+                return Ok(at);
+            }
+            let mount = at.mount.wrapping_add(within.wrapping_neg());
+            if mounts.root.pointer(space, mount).map_err(&read)? != at.dentry {
+                let dentry = linux.dentry()?.parent.pointer(space, at.dentry);
+                let dentry = dentry.map_err(LinuxError::read("a dentry"))?;
+                return linux.mounted_on(Place { mount: at.mount, dentry });
+            }
+            let above = mounts.parent.pointer(space, mount).map_err(&read)?;
+            if above == mount {
+                return Ok(at);
+            }
+            let dentry = mounts.mountpoint.pointer(space, mount).map_err(&read)?;
+            at = Place { mount: above.wrapping_add(within), dentry };
+        }
+        Err(LinuxError::Broken { what: "a mount", at: at.mount, reason: "more lie on it than the limit" })
+    }
+}
+
+/// The parts of a path, the first one last.
+fn parts(path: &[u8]) -> Vec<Vec<u8>> {
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
+    let mut names: Vec<Vec<u8>> = names.map(Vec::from).collect();
+    names.reverse();
+    names
+}
+
+impl Linux<'_> {
+    /// Where a path goes on from a dentry: at the root of what is mounted there, if anything is.
+    pub(super) fn mounted_on(&self, mut at: Place) -> Result<Place, LinuxError> {
         let space = self.space();
         let within = self.types().member("mount", "mnt")?.offset;
         let (mounts, children) = (self.mount()?, self.mount_children()?);
         let read = LinuxError::read("a mount");
         let offset = children.link.address(VirtAddr::new(0)).get();
         for _ in 0..self.limits().mount_depth {
-            let broken = || LinuxError::Broken { what: "a mount", at: vfsmount, reason: "it is no address" };
-            let mount = vfsmount.checked_sub(within).ok_or_else(broken)?;
+            let broken = || LinuxError::Broken { what: "a mount", at: at.mount, reason: "it is no address" };
+            let mount = at.mount.checked_sub(within).ok_or_else(broken)?;
             let head = children.list.address(mount);
             let mut on_it = None;
             for child in ListWalk::new(self, "the mounts below one", head, offset, self.limits().mounts) {
                 let child = child?;
-                if mounts.mountpoint.pointer(space, child).map_err(&read)? == dentry {
+                if mounts.mountpoint.pointer(space, child).map_err(&read)? == at.dentry {
                     on_it = Some(child);
                 }
             }
-            let Some(child) = on_it else { return Ok((vfsmount, dentry)) };
-            vfsmount = child.wrapping_add(within);
-            dentry = mounts.root.pointer(space, child).map_err(&read)?;
+            let Some(child) = on_it else { return Ok(at) };
+            at = Place {
+                mount: child.wrapping_add(within),
+                dentry: mounts.root.pointer(space, child).map_err(&read)?,
+            };
         }
-        Err(LinuxError::Broken { what: "a mount", at: vfsmount, reason: "more lie on it than the limit" })
+        Err(LinuxError::Broken { what: "a mount", at: at.mount, reason: "more lie on it than the limit" })
     }
 }
-
 #[cfg(test)]
 mod tests {
     use crate::Linux;

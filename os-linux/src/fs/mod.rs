@@ -1,9 +1,19 @@
 //! Files: their paths through mounts, their devices and inodes.
 
+mod children;
+mod contents;
+mod directory;
+mod inode;
+mod kinds;
 mod lookup;
 mod mounts;
 mod open_files;
+mod overlay;
 mod path;
+
+pub use contents::FileContents;
+pub use directory::{Listing, mode_text};
+pub(crate) use overlay::{LowerDirectories, OverlayFields};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;

@@ -146,7 +146,7 @@ impl Linux<'_> {
     }
 
     /// The string that a member points to; nothing where it is null.
-    fn text_at(&self, field: Field<u64>, base: VirtAddr) -> Result<Option<Vec<u8>>, LinuxError> {
+    pub(crate) fn text_at(&self, field: Field<u64>, base: VirtAddr) -> Result<Option<Vec<u8>>, LinuxError> {
         let read = LinuxError::read("a string");
         let at = field.pointer(self.space(), base).map_err(&read)?;
         if at.is_null() {

@@ -1,6 +1,7 @@
 //! A process' memory: its areas, what they are called, and its bytes, also those that its page tables lack.
 
 mod areas;
+mod cache_walk;
 mod command_line;
 mod environment;
 mod maple;
@@ -11,6 +12,7 @@ mod rows;
 mod vmemmap;
 
 pub(crate) use areas::Area;
+pub(crate) use cache_walk::{CacheEntry, CacheWalk};
 pub use memory::AddressSpaceOf;
 pub(crate) use page_cache::CachedFile;
 

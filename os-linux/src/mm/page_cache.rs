@@ -18,9 +18,9 @@ const LARGEST_FOLIO: u64 = 1 << 18;
 /// A file, as the page cache has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CachedFile<'k, 'm> {
-    linux: &'k Linux<'m>,
+    pub(super) linux: &'k Linux<'m>,
     /// Its `address_space`.
-    mapping: VirtAddr,
+    pub(super) mapping: VirtAddr,
     /// Its size in bytes.
     pub(crate) size: u64,
     /// Its inode.
@@ -84,14 +84,14 @@ impl<'k, 'm> CachedFile<'k, 'm> {
     }
 
     /// Where page `index` lies, given its folio's `struct page`.
-    fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
+    pub(super) fn frame_of(&self, page: VirtAddr, index: u64) -> Result<PhysAddr, Fault> {
         let damaged = Fault::Lookup { reason: "the page cache holds what is no page" };
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
         // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
-        let offset = linux.vmemmap().map(|base| page.get().wrapping_sub(base));
+        let offset = linux.page_descriptions().map(|base| page.get().wrapping_sub(base.get()));
         let (Some(into), Some(size), Some(offset)) = (into, size, offset) else {
             return Err(damaged);
         };

@@ -17,18 +17,18 @@ const SECTION_FLAGS: u64 = 0xfff;
 const MOST_SECTIONS: u64 = 1 << 21;
 
 impl Linux<'_> {
-    /// The address of the first `struct page`, were there memory at 0; pages follow one another from there.
-    pub(crate) fn vmemmap(&self) -> Option<u64> {
+    /// Where the `struct page`s begin: that of the page at physical address zero, whether there is one or not.
+    pub(crate) fn page_descriptions(&self) -> Option<VirtAddr> {
         match self.tables().architecture() {
             Architecture::X86_64 => {
-                let told = self.known.vmemmap_base.and_then(|at| self.space().read_value::<u64>(at).ok());
-                Some(told.unwrap_or(VMEMMAP_FIXED))
+                let told = self.known.vmemmap_base.and_then(|at| self.space().read_pointer(at).ok());
+                Some(told.unwrap_or(VirtAddr::new(VMEMMAP_FIXED)))
             }
             Architecture::Aarch64 => *self.found.vmemmap.get(|| Ok(self.vmemmap_by_sections())).ok()?,
         }
     }
 
-    fn vmemmap_by_sections(&self) -> Option<u64> {
+    fn vmemmap_by_sections(&self) -> Option<VirtAddr> {
         let info = self.identity().vmcoreinfo.as_ref()?;
         let (roots, count) = (info.symbol("mem_section")?, info.length("mem_section")?);
         let size = info.size("mem_section").filter(|size| (8..=256).contains(size))?;
@@ -57,7 +57,7 @@ impl Linux<'_> {
             let frame = (section << section_bits) / self.page_size();
             let described = VirtAddr::new(base.wrapping_add(frame.wrapping_mul(page)));
             if encoded != 0 && space.translate(described).is_ok() {
-                return Some(base);
+                return Some(VirtAddr::new(base));
             }
         }
         None

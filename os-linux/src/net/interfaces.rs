@@ -76,6 +76,7 @@ impl Linux<'_> {
             addresses,
             mtu: errors.keep(limits, "mtu", fields.mtu.read(space, at)),
             up: flags.map(|flags| flags & UP != 0),
+            flags,
             netns: None,
             object: at,
             errors,

@@ -1,8 +1,13 @@
 //! Tasks: what the kernel schedules. A process is its thread group leader; its threads hang on its `signal_struct`.
 
+mod cgroup;
+mod credentials;
+mod details;
+mod numbers;
 mod process;
 mod state;
 mod thread;
+mod usage;
 
 use alloc::string::String;
 

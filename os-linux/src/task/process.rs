@@ -83,25 +83,8 @@ impl Task<'_, '_> {
 
     /// Resident memory: pages of files, anonymous ones and shared memory.
     fn resident_bytes(&self, mm: VirtAddr) -> Result<u64, LinuxError> {
-        let space = self.linux.space();
-        let pages = if let Some(field) = self.linux.mm()?.rss_counters {
-            let counters = field.read(space, mm).map_err(LinuxError::read("rss_stat"))?;
-            RESIDENT
-                .iter()
-                .filter_map(|kind| counters.get(*kind))
-                .map(|count| count.cast_signed())
-                .sum::<i64>()
-        } else {
-            let types = self.linux.types();
-            let member = vmc::layout::Types::member(types, "mm_struct", "rss_stat")?;
-            let size = vmc::layout::Types::size_of(types, "percpu_counter")?;
-            let counter = |kind: usize| mm.wrapping_add(member.offset).wrapping_add(kind as u64 * size);
-            RESIDENT.iter().try_fold(0i64, |sum, kind| {
-                let count = self.linux.cpus().percpu_counter(self.linux, counter(*kind))?;
-                Ok::<_, LinuxError>(sum.saturating_add(count))
-            })?
-        };
-        // Counters that CPUs keep apart may be a few pages below zero for a moment.
-        Ok(pages.max(0).cast_unsigned().saturating_mul(self.linux.page_size()))
+        let counts = self.page_counts(mm)?;
+        let resident = RESIDENT.iter().filter_map(|kind| counts.get(*kind));
+        Ok(self.pages(resident.fold(0, |sum, count| sum.saturating_add(*count))))
     }
 }

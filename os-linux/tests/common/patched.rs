@@ -50,13 +50,18 @@ pub(crate) fn named<'k, 'm>(linux: &'k Linux<'m>, name: &str) -> Task<'k, 'm> {
 
 /// The sample with the word at the virtual address that `find` gives replaced by what it gives.
 pub(crate) fn patched(find: impl FnOnce(&Linux<'_>) -> (VirtAddr, u64)) -> Patched {
+    patched_words(|linux| vec![find(linux)])
+}
+
+/// The same, with several words.
+pub(crate) fn patched_words(find: impl FnOnce(&Linux<'_>) -> Vec<(VirtAddr, u64)>) -> Patched {
     let image = image();
-    let (at, word) = {
+    let words = {
         let linux = Linux::open(&image, &image).unwrap();
-        let (at, word) = find(&linux);
-        (linux.space().translate(at).unwrap().get(), word)
+        let physical = |at| linux.space().translate(at).unwrap().get();
+        find(&linux).into_iter().map(|(at, word)| (physical(at), word)).collect()
     };
-    Patched { image, words: vec![(at, word)] }
+    Patched { image, words }
 }
 
 /// The guest in it.

@@ -5,27 +5,27 @@
 
 use gimli::{BaseAddresses, CallFrameInstruction, CallFrameInstructionIter, UnwindSection};
 
+use super::compact::Unfinished;
 use super::table::{Bytes, Fde};
-use crate::x86_64::rule::{Rule, Unfinished};
 
 /// How deep states are remembered: compilers write one.
 const REMEMBERED: usize = 4;
 
 /// The rule for `address`, which the FDE covers. Nothing where it is not that simple.
-pub(super) fn quick_rule<'t, S: UnwindSection<Bytes<'t>>>(
+pub(super) fn quick_rule<'t, U: Unfinished, S: UnwindSection<Bytes<'t>>>(
     fde: &Fde<'t>,
     section: &S,
     bases: &BaseAddresses,
     address: u64,
-) -> Option<Rule> {
+) -> Option<U::Rule> {
     let cie = fde.cie();
     if fde.is_signal_trampoline() {
         return None;
     }
     let mut machine = Machine {
-        state: Unfinished::new(cie.return_address_register()),
+        state: U::new(cie.return_address_register()),
         initial: None,
-        remembered: [Unfinished::new(cie.return_address_register()); REMEMBERED],
+        remembered: [U::new(cie.return_address_register()); REMEMBERED],
         depth: 0,
         code_factor: cie.code_alignment_factor(),
         data_factor: cie.data_alignment_factor(),
@@ -42,11 +42,11 @@ pub(super) fn quick_rule<'t, S: UnwindSection<Bytes<'t>>>(
     machine.state.finish()
 }
 
-struct Machine {
-    state: Unfinished,
+struct Machine<U> {
+    state: U,
     /// What the CIE says, to which registers are restored.
-    initial: Option<Unfinished>,
-    remembered: [Unfinished; REMEMBERED],
+    initial: Option<U>,
+    remembered: [U; REMEMBERED],
     depth: usize,
     code_factor: u64,
     data_factor: i64,
@@ -54,7 +54,7 @@ struct Machine {
     at: u64,
 }
 
-impl Machine {
+impl<U: Unfinished> Machine<U> {
     /// Runs until the state holds for `address`.
     #[inline]
     fn run(&mut self, mut instructions: CallFrameInstructionIter<'_, Bytes<'_>>, address: u64) -> Option<()> {
@@ -96,6 +96,8 @@ impl Machine {
                     self.state = *self.remembered.get(self.depth)?;
                 }
                 CallFrameInstruction::Nop | CallFrameInstruction::ArgsSize { .. } => {}
+                // Signatures are taken off return addresses wherever they are.
+                CallFrameInstruction::NegateRaState => {}
                 _ => return None,
             }
         }

@@ -5,7 +5,9 @@ use core::ops::Range;
 use gimli::Register;
 
 use super::table::RawRow;
-use crate::x86_64::registers::COLUMNS;
+
+/// How many columns a row has: aarch64's 31 general registers, stack pointer and program counter; the others have fewer.
+pub(crate) const COLUMNS: usize = 33;
 
 /// Where in `.eh_frame` a DWARF expression lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ fn translate(rule: &gimli::RegisterRule<usize>) -> Option<RegisterRule> {
         gimli::RegisterRule::Register(register) => RegisterRule::Register(*register),
         gimli::RegisterRule::Expression(expression) => RegisterRule::Expression(at(expression)?),
         gimli::RegisterRule::ValExpression(expression) => RegisterRule::ValExpression(at(expression)?),
-        // Constants are aarch64's pointer authentication state, which is nobody's rule here.
+        // Constants are aarch64's state of signing, which is nobody's rule here: signatures are taken off in any case.
         gimli::RegisterRule::Architectural | gimli::RegisterRule::Constant(_) => RegisterRule::Unspecified,
     })
 }

@@ -6,14 +6,15 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use gimli::{
-    BaseAddresses, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindContext, UnwindOffset, UnwindSection,
+    BaseAddresses, DebugFrame, EhFrame, EndianSlice, LittleEndian, UnwindContext, UnwindOffset,
+    UnwindSection, Vendor,
 };
 
+use super::compact::{Unfinished, from_row};
 use super::quick::quick_rule;
 use super::row::{ExpressionAt, Row};
 use super::search::Search;
 use super::section::{AddressSize, Format, Section, Sections};
-use crate::x86_64::rule::Rule;
 
 /// Bytes of one CIE or FDE.
 pub(crate) const MAX_ENTRY_BYTES: usize = vmc::Limits::DEFAULT.unwind_entry_bytes;
@@ -43,12 +44,12 @@ pub enum RowError {
     },
 }
 
-/// Room for evaluating rows. gimli moves whole rows about, so a row is kept small: x86_64 has 17 columns that matter, and
-/// no compiler writes rules for more than a few others.
+/// Room for evaluating rows. gimli moves whole rows about, so a row is kept small: x86_64 has 17 columns that matter,
+/// aarch64 33, and no compiler writes rules for more than a few others.
 pub(crate) struct Storage;
 
 impl gimli::UnwindContextStorage<usize> for Storage {
-    type Rules = [(gimli::Register, gimli::RegisterRule<usize>); 32];
+    type Rules = [(gimli::Register, gimli::RegisterRule<usize>); 40];
     type Stack = Box<[gimli::UnwindTableRow<usize, Self>; 8]>;
 }
 
@@ -84,8 +85,8 @@ impl fmt::Debug for Scratch {
 
 /// What a table says about an address: a rule that can be cached, or a row that cannot.
 #[expect(clippy::large_enum_variant, reason = "it lives for one step; a box would cost an allocation")]
-pub(crate) enum Described {
-    Rule(Rule),
+pub(crate) enum Described<R> {
+    Rule(R),
     Row(Row),
 }
 
@@ -209,32 +210,39 @@ impl UnwindTable {
         fde.ok().map(|fde| range_of(&fde))
     }
 
-    /// The rules for `address` of an x86_64 image, in the form that is cached if they fit in it. Images of other
-    /// architectures have none for it.
+    /// The rules for `address` of a 64-bit image, in the form that is cached if they fit in it. 32-bit images have none for it.
     #[inline]
-    pub(crate) fn describe(&self, address: u64, scratch: &mut Scratch) -> Result<Described, RowError> {
+    pub(crate) fn describe<U: Unfinished>(
+        &self,
+        address: u64,
+        scratch: &mut Scratch,
+    ) -> Result<Described<U::Rule>, RowError> {
         if self.address_size != AddressSize::Eight {
             return Err(RowError::NoFde { address });
         }
         // A constant: what parses addresses is compiled for it.
         match self.format {
-            Format::EhFrame => self.describe_in(&self.eh_section(AddressSize::Eight), address, scratch),
-            Format::DebugFrame => self.describe_in(&self.debug_section(AddressSize::Eight), address, scratch),
+            Format::EhFrame => {
+                self.describe_in::<U, _>(&self.eh_section(AddressSize::Eight), address, scratch)
+            }
+            Format::DebugFrame => {
+                self.describe_in::<U, _>(&self.debug_section(AddressSize::Eight), address, scratch)
+            }
         }
     }
 
-    fn describe_in<'t, S: UnwindSection<Bytes<'t>>>(
+    fn describe_in<'t, U: Unfinished, S: UnwindSection<Bytes<'t>>>(
         &self,
         section: &S,
         address: u64,
         scratch: &mut Scratch,
-    ) -> Result<Described, RowError> {
+    ) -> Result<Described<U::Rule>, RowError> {
         let fde = self.fde_for(section, address, scratch)?;
-        if let Some(rule) = quick_rule(&fde, section, &self.bases, address) {
+        if let Some(rule) = quick_rule::<U, S>(&fde, section, &self.bases, address) {
             return Ok(Described::Rule(rule));
         }
         let row = self.raw_row(section, &fde, address, scratch)?;
-        match Rule::new(row, fde.cie().return_address_register()) {
+        match from_row::<U>(row, fde.cie().return_address_register()) {
             Some(rule) if !fde.is_signal_trampoline() => Ok(Described::Rule(rule)),
             _ => full_row(&fde, row).map(Described::Row).ok_or(too_large(address)),
         }
@@ -243,12 +251,16 @@ impl UnwindTable {
     fn eh_section(&self, size: AddressSize) -> EhFrame<Bytes<'_>> {
         let mut section = EhFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
         section.set_address_size(size.bytes());
+        // One more instruction, which has no meaning on the other architectures.
+        section.set_vendor(Vendor::AArch64);
         section
     }
 
     fn debug_section(&self, size: AddressSize) -> DebugFrame<Bytes<'_>> {
         let mut section = DebugFrame::from(EndianSlice::new(&self.frames.bytes, LittleEndian));
         section.set_address_size(size.bytes());
+        // One more instruction, which has no meaning on the other architectures.
+        section.set_vendor(Vendor::AArch64);
         section
     }
 

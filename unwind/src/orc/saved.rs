@@ -28,6 +28,13 @@ pub(super) struct Entered {
     pub(super) from_user: bool,
 }
 
+impl Entered {
+    /// Is nothing stored? A thread of the kernel has room for a program's registers, too.
+    pub(super) fn is_empty(&self) -> bool {
+        self.registers.ip().is_null() && self.registers.sp().is_null()
+    }
+}
+
 impl SavedRegisters {
     /// The layout by the offsets of the registers: general ones in DWARF's order (rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8
     /// to r15), instruction pointer, code segment. Nothing where they do not fit into `bytes`, or that is more than 256.

@@ -2,14 +2,14 @@
 
 use gimli::X86_64;
 use vmc::view::{FoundBy, Stop};
-use vmc::{Limits, VirtAddr};
+use vmc::{Limits, ReadError, VirtAddr, VirtualMemory};
 
 use super::table::tests::table;
 use super::{KernelUnwinder, OrcTable, OrcTables, SavedRegisters};
 use crate::code_address::CodeAddress;
 use crate::frame::Frame;
 use crate::module::NoTable;
-use crate::test_memory::Words;
+use crate::test_memory::{Bytes, Words};
 use crate::x86_64::Registers;
 use alloc::vec::Vec;
 
@@ -211,8 +211,48 @@ fn a_kernel_with_frame_pointers_needs_no_rules() {
     let (frames, stop) = walk(&tables, &words, code(0), at(0), at(0));
     assert_eq!((ips(&frames), stop), ([code(0), code(1), code(2), code(3)].to_vec(), Stop::End));
     assert_eq!(frames[2].address, CodeAddress::InstructionPointer(VirtAddr::new(code(2))));
-    // A frame that is its own caller.
+    // Of a kernel's thread: there are no registers.
+    words[4..25].fill(0);
+    let (frames, stop) = walk(&tables, &words, code(0), at(0), at(0));
+    assert_eq!((ips(&frames), stop), ([code(0), code(1)].to_vec(), Stop::End));
+    // From an interrupt's stack down to the thread's.
+    (words[40], words[41], words[10], words[11]) = (at(10), code(1), 0, code(2));
+    let (frames, stop) = walk(&tables, &words, code(0), at(40), at(40));
+    assert_eq!((ips(&frames), stop), ([code(0), code(1), code(2)].to_vec(), Stop::End));
+    // A frame that is its own caller: round and round, as often as stacks may be changed.
     (words[0], words[1]) = (at(0), code(1));
     let (frames, stop) = walk(&tables, &words, code(0), at(0), at(0));
-    assert_eq!((frames.len(), stop), (2, Stop::BadFrame(VirtAddr::new(code(1)))));
+    assert_eq!((frames.len(), stop), (4, Stop::Limit));
+}
+
+#[test]
+fn a_kernel_with_frame_pointers_is_followed_from_where_it_was_interrupted() {
+    let tables = Tables { table: table(&[]), frame_pointers: true };
+    // In code(0): push %rbp; mov %rsp,%rbp; pop %rbp; ret. Before code(1), which is its caller: call *%rax.
+    let mut text = alloc::vec![0x90; 0x400];
+    text[16..22].copy_from_slice(&[0x55, 0x48, 0x89, 0xe5, 0x5d, 0xc3]);
+    text[256 + 14..256 + 16].copy_from_slice(&[0xff, 0xd0]);
+    let memory = TextAndWords(Bytes::new(TEXT, &text), Words::new(STACK, &[at(3), code(1), 0, 0, code(2)]));
+    let (limits, saved) = (Limits::default(), saved());
+    // By place: how many words it has pushed, and rbp.
+    for (offset, sp, bp) in [(0, at(1), at(3)), (1, at(0), at(3)), (4, at(0), at(0)), (5, at(1), at(3))] {
+        let mut registers = Registers::new(VirtAddr::new(code(0) + offset), VirtAddr::new(sp));
+        registers.set(X86_64::RBP, bp);
+        let unwinder = KernelUnwinder::new(&tables, &memory, &saved, &limits);
+        let mut walk = unwinder.walk(registers, CodeAddress::InstructionPointer(registers.ip()));
+        let frames: Vec<_> = walk.by_ref().collect();
+        assert_eq!((ips(&frames), walk.stop()), ([code(0) + offset, code(1), code(2)].to_vec(), Stop::End));
+        assert_eq!((frames[1].found_by, frames[1].sp), (FoundBy::Code, VirtAddr::new(at(2))));
+        assert_eq!(frames[2].found_by, FoundBy::FramePointer);
+    }
+}
+
+struct TextAndWords(Bytes, Words);
+
+impl VirtualMemory for TextAndWords {
+    fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.0
+            .read(addr, buf)
+            .or_else(|error| if error.done > 0 { Err(error) } else { self.1.read(addr, buf) })
+    }
 }

@@ -12,8 +12,8 @@ use super::step::{NoStep, Step, Stepper, may_switch};
 use super::table::OrcTable;
 use crate::code_address::CodeAddress;
 use crate::frame::Frame;
-use crate::module::NoTable;
-use crate::x86_64::Registers;
+use crate::module::{BareCode, NoTable};
+use crate::x86_64::{Registers, to_return};
 
 /// Finds what describes a kernel's code.
 pub trait OrcTables {
@@ -26,7 +26,8 @@ pub trait OrcTables {
     /// Can there be code at `address`? What rbp leads to is believed only there.
     fn is_code(&self, address: VirtAddr) -> bool;
 
-    /// Was the kernel built with frame pointers, in place of tables?
+    /// Was the kernel built with frame pointers, in place of tables? Then a function that was interrupted is followed through its
+    /// code, and all others by rbp (`arch/x86/kernel/unwind_frame.c`).
     fn frame_pointers(&self) -> bool;
 }
 
@@ -57,6 +58,7 @@ impl<'a, T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelUnwinder<'a, T,
             found_by: FoundBy::Registers,
             left: self.limits.frames,
             switches: self.limits.stack_switches,
+            code_steps: self.limits.code_steps,
             stop: None,
         }
     }
@@ -79,6 +81,8 @@ pub struct KernelWalk<'a, T: ?Sized, V: ?Sized> {
     /// How many frames may still come, and how often the walk may still go to another stack.
     left: usize,
     switches: usize,
+    /// How many instructions a step may follow.
+    code_steps: u32,
     stop: Option<Stop>,
 }
 
@@ -113,6 +117,16 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
         if !self.tables.is_code(self.address.address_for_lookup()) {
             return Err(nothing);
         }
+        // Where it stands, or was interrupted, rbp may still be its caller's, or be it again.
+        if built_so && !self.address.is_return_address() {
+            let code = BareCode(|at| self.tables.is_code(at));
+            let found = to_return(&code, self.stepper.memory, &self.registers, self.code_steps);
+            if let Some(found) = found {
+                *cfa = Some(found.registers.sp());
+                let how = if found.by_frame_pointer { FoundBy::FramePointer } else { FoundBy::Code };
+                return self.arrive(Step::Caller(found.registers), false, false, how);
+            }
+        }
         let step = match self.registers.get(X86_64::RBP) {
             // Each way into the kernel clears it: no function called its first one.
             Some(0) if built_so => Ok(Step::End),
@@ -128,7 +142,8 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
             return Err(nothing);
         }
         let interrupted = matches!(step, Step::Interrupted(_));
-        self.arrive(step, interrupted, interrupted, FoundBy::FramePointer)
+        // A chain goes on from an interrupt's stack to the one that was left.
+        self.arrive(step, interrupted, interrupted || built_so, FoundBy::FramePointer)
     }
 
     /// Goes where a step leads, if that is on: up the stack, or to another one.
@@ -136,7 +151,7 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
         let registers = match step {
             Step::End => return Err(Stop::End),
             // The user part is another walk's.
-            Step::Interrupted(entered) if entered.from_user => return Err(Stop::End),
+            Step::Interrupted(entered) if entered.from_user || entered.is_empty() => return Err(Stop::End),
             Step::Interrupted(entered) => entered.registers,
             Step::Caller(caller) => caller,
         };

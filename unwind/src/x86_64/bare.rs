@@ -1,9 +1,7 @@
 //! A step from a frame whose code nothing describes: generated code, hand-written code, programs without tables.
 
-use core::ops::Range;
-
+use vmc::VirtualMemory;
 use vmc::view::FoundBy;
-use vmc::{VirtAddr, VirtualMemory};
 
 use super::called::by_call;
 use super::forward::to_return;
@@ -11,41 +9,17 @@ use super::frame_pointer::{begins_here, by_frame_pointer};
 use super::reach::Window;
 use super::registers::Registers;
 use super::signal::{interrupted, returns_from_signal};
-use crate::code_address::CodeAddress;
+use crate::machine::{Bare, BareFrame};
 use crate::module::Modules;
-
-/// What lies above such a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bare {
-    /// A caller.
-    Caller(Registers, FoundBy),
-    /// What a signal interrupted, or where its registers should have been.
-    Signal(Result<Registers, VirtAddr>),
-    /// Nothing: it is the outermost.
-    Outermost,
-    /// What cannot be told.
-    Unknown,
-}
-
-/// Such a frame.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BareFrame<'f> {
-    /// The executable memory that it stands in.
-    pub(crate) range: &'f Range<VirtAddr>,
-    pub(crate) address: CodeAddress,
-    pub(crate) registers: &'f Registers,
-    /// Was it found by frame pointers?
-    pub(crate) chained: bool,
-}
 
 /// Where a frame was called from, found in at most `steps` instructions up to its return, or by one of `searches` around it.
 pub(crate) fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
     modules: &M,
     memory: &V,
-    frame: &BareFrame<'_>,
+    frame: &BareFrame<'_, Registers>,
     steps: u32,
     searches: &mut u32,
-) -> Bare {
+) -> Bare<Registers> {
     let BareFrame { range, address, registers, chained } = *frame;
     if returns_from_signal(memory, address.address()) {
         return Bare::Signal(interrupted(memory, registers.sp()));

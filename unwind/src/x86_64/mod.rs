@@ -12,4 +12,5 @@ mod signal;
 pub(crate) mod step;
 
 pub(crate) use code::call_before;
+pub(crate) use forward::to_return;
 pub use registers::Registers;

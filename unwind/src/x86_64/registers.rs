@@ -23,9 +23,6 @@ const NAMES: [&str; 17] = [
     "r15", "rip",
 ];
 
-/// How many columns a row has here: 16 general registers and the return address.
-pub(crate) const COLUMNS: usize = NAMES.len();
-
 /// The stack pointer's number.
 pub(crate) const RSP: u16 = 7;
 /// The instruction pointer's number: by the ABI the return address' column.

@@ -3,7 +3,7 @@
 use gimli::Register;
 
 use super::registers::RIP;
-use crate::cfi::RawRow;
+use crate::cfi::words;
 
 /// The CFA is a register and an offset; return address and callee-saved registers lie at the CFA plus so many words, or
 /// keep their values. All but PLT stubs, signal frames and odd assembly are like this.
@@ -21,27 +21,6 @@ pub(crate) struct Rule {
     pub(crate) saves: bool,
 }
 
-impl Rule {
-    /// The row as a rule, if it fits.
-    #[inline]
-    pub(crate) fn new(row: &RawRow, return_column: Register) -> Option<Self> {
-        let gimli::CfaRule::RegisterAndOffset { register, offset } = *row.cfa() else { return None };
-        let mut rule = Unfinished::new(return_column);
-        rule.set_cfa_register(register);
-        rule.set_cfa_offset(offset);
-        for (register, how) in row.registers() {
-            match how {
-                gimli::RegisterRule::Offset(offset) => rule.save(*register, *offset)?,
-                gimli::RegisterRule::Undefined => rule.undefine(*register)?,
-                gimli::RegisterRule::SameValue => rule.keep(*register)?,
-                _ if register.0 > RIP => {}
-                _ => return None,
-            }
-        }
-        rule.finish()
-    }
-}
-
 /// A rule in the making.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unfinished {
@@ -53,8 +32,10 @@ pub(crate) struct Unfinished {
     saved: [i16; 6],
 }
 
-impl Unfinished {
-    pub(crate) const fn new(return_column: Register) -> Self {
+impl crate::cfi::Unfinished for Unfinished {
+    type Rule = Rule;
+
+    fn new(return_column: Register) -> Self {
         Self {
             cfa_offset: 0,
             cfa_register: 0,
@@ -64,17 +45,16 @@ impl Unfinished {
         }
     }
 
-    pub(crate) const fn set_cfa_register(&mut self, register: Register) {
+    fn set_cfa_register(&mut self, register: Register) {
         self.cfa_register = register.0;
     }
 
-    pub(crate) const fn set_cfa_offset(&mut self, offset: i64) {
+    fn set_cfa_offset(&mut self, offset: i64) {
         self.cfa_offset = offset;
     }
 
-    /// The register is stored at the CFA plus `offset`. Nothing, here and below, where that does not fit.
     #[inline]
-    pub(crate) fn save(&mut self, register: Register, offset: i64) -> Option<()> {
+    fn save(&mut self, register: Register, offset: i64) -> Option<()> {
         if register.0 == self.return_column {
             self.return_address = Some(words(offset)?);
         } else if let Some(place) = self.place(register) {
@@ -85,8 +65,7 @@ impl Unfinished {
         Some(())
     }
 
-    /// The register cannot be recovered.
-    pub(crate) fn undefine(&mut self, register: Register) -> Option<()> {
+    fn undefine(&mut self, register: Register) -> Option<()> {
         match register.0 {
             number if number == self.return_column => self.return_address = Some(0),
             // Lost with the call in any case, or not tracked at all.
@@ -96,8 +75,7 @@ impl Unfinished {
         Some(())
     }
 
-    /// The register keeps its value.
-    pub(crate) fn keep(&mut self, register: Register) -> Option<()> {
+    fn keep(&mut self, register: Register) -> Option<()> {
         if register.0 == self.return_column {
             return None;
         }
@@ -109,8 +87,7 @@ impl Unfinished {
         Some(())
     }
 
-    /// The register's rule becomes what it is in `initial`.
-    pub(crate) fn restore(&mut self, register: Register, initial: &Self) -> Option<()> {
+    fn restore(&mut self, register: Register, initial: &Self) -> Option<()> {
         let mut initial = *initial;
         if register.0 == self.return_column {
             self.return_address = initial.return_address;
@@ -122,21 +99,11 @@ impl Unfinished {
         Some(())
     }
 
-    #[inline]
-    fn place(&mut self, register: Register) -> Option<&mut i16> {
-        let [rbx, rbp, r12, r13, r14, r15] = &mut self.saved;
-        Some(match register.0 {
-            3 => rbx,
-            6 => rbp,
-            12 => r12,
-            13 => r13,
-            14 => r14,
-            15 => r15,
-            _ => return None,
-        })
+    fn is_ignored(register: Register) -> bool {
+        register.0 > RIP
     }
 
-    pub(crate) fn finish(self) -> Option<Rule> {
+    fn finish(self) -> Option<Rule> {
         if self.cfa_register >= RIP {
             return None;
         }
@@ -151,9 +118,20 @@ impl Unfinished {
     }
 }
 
-/// An offset in words; zero means something else in a rule, so it does not fit.
-fn words(offset: i64) -> Option<i16> {
-    if offset % 8 != 0 || offset == 0 { None } else { i16::try_from(offset / 8).ok() }
+impl Unfinished {
+    #[inline]
+    fn place(&mut self, register: Register) -> Option<&mut i16> {
+        let [rbx, rbp, r12, r13, r14, r15] = &mut self.saved;
+        Some(match register.0 {
+            3 => rbx,
+            6 => rbp,
+            12 => r12,
+            13 => r13,
+            14 => r14,
+            15 => r15,
+            _ => return None,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -163,13 +141,5 @@ mod tests {
     #[test]
     fn a_rule_takes_20_bytes() {
         assert_eq!(size_of::<Rule>(), 20);
-    }
-
-    #[test]
-    fn only_whole_words_fit() {
-        assert_eq!(
-            [-8, -16, 8, 0, -4, -262_144, -262_152].map(words),
-            [Some(-1), Some(-2), Some(1), None, None, Some(i16::MIN), None]
-        );
     }
 }

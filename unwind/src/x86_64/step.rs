@@ -3,44 +3,69 @@
 use gimli::Register;
 use vmc::{VirtAddr, VirtualMemory};
 
+use super::bare::bare_step;
 use super::registers::{CALLEE_SAVED, RIP, RSP, Registers};
 use super::rule::Rule;
+use super::rule::Unfinished;
+use crate::cache::{Cache, Rules};
 use crate::cfi::AddressSize;
+use crate::machine::{Bare, BareFrame, Machine};
+use crate::module::Modules;
 use crate::row_step::{NoCaller, Notes, RegisterFile, on_other_stack};
 
-/// Makes the registers of a frame those of its caller.
-#[inline]
-pub(crate) fn by_rule<V: VirtualMemory + ?Sized>(
-    rule: &Rule,
-    registers: &mut Registers,
-    memory: &V,
-    notes: &mut Notes,
-) -> Result<(), NoCaller> {
-    let base = registers.value(u16::from(rule.cfa_register)).ok_or(NoCaller::UnknownRegister)?;
-    let cfa = base.wrapping_add_signed(i64::from(rule.cfa_offset));
-    notes.cfa = Some(VirtAddr::new(cfa));
-    if rule.return_address == 0 {
-        return Err(NoCaller::Outermost);
+impl Machine for Registers {
+    type Unfinished = Unfinished;
+
+    #[inline]
+    fn rules(cache: &mut Cache) -> &mut Rules<Rule> {
+        &mut cache.x86_64
     }
-    if cfa <= registers.sp().get() {
-        if !on_other_stack::<Registers, V>(memory, cfa, registers.sp(), u16::from(rule.cfa_register)) {
-            return Err(NoCaller::Contradiction);
+
+    #[inline]
+    fn by_rule<V: VirtualMemory + ?Sized>(
+        &mut self,
+        rule: &Rule,
+        memory: &V,
+        notes: &mut Notes,
+    ) -> Result<(), NoCaller> {
+        let registers = self;
+        let base = registers.value(u16::from(rule.cfa_register)).ok_or(NoCaller::UnknownRegister)?;
+        let cfa = base.wrapping_add_signed(i64::from(rule.cfa_offset));
+        notes.cfa = Some(VirtAddr::new(cfa));
+        if rule.return_address == 0 {
+            return Err(NoCaller::Outermost);
         }
-        notes.switched = true;
-    }
-    let word = |words: i16| VirtAddr::new(cfa.wrapping_add_signed(i64::from(words) * 8));
-    let ip = memory.read_u64(word(rule.return_address)).map_err(|error| NoCaller::NotResident(error.addr))?;
-    registers.keep_callee_saved();
-    if rule.saves {
-        for (number, words) in CALLEE_SAVED.into_iter().zip(rule.saved) {
-            if words != 0 {
-                restore(memory.read_u64(word(words)), number, registers, notes);
+        if cfa <= registers.sp().get() {
+            if !on_other_stack::<Registers, V>(memory, cfa, registers.sp(), u16::from(rule.cfa_register)) {
+                return Err(NoCaller::Contradiction);
+            }
+            notes.switched = true;
+        }
+        let word = |words: i16| VirtAddr::new(cfa.wrapping_add_signed(i64::from(words) * 8));
+        let ip =
+            memory.read_u64(word(rule.return_address)).map_err(|error| NoCaller::NotResident(error.addr))?;
+        registers.keep_callee_saved();
+        if rule.saves {
+            for (number, words) in CALLEE_SAVED.into_iter().zip(rule.saved) {
+                if words != 0 {
+                    restore(memory.read_u64(word(words)), number, registers, notes);
+                }
             }
         }
+        registers.put(RSP, cfa);
+        registers.put(RIP, ip);
+        Ok(())
     }
-    registers.put(RSP, cfa);
-    registers.put(RIP, ip);
-    Ok(())
+
+    fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
+        modules: &M,
+        memory: &V,
+        frame: &BareFrame<'_, Self>,
+        steps: u32,
+        searches: &mut u32,
+    ) -> Bare<Self> {
+        bare_step(modules, memory, frame, steps, searches)
+    }
 }
 
 #[inline]

@@ -49,6 +49,12 @@ impl Cfi {
         self.entry(|_| 0, &[&head, augmentation.as_bytes(), &tail, instructions])
     }
 
+    /// The same of aarch64: the CFA is sp, and the return address stays in x30.
+    pub(crate) fn cie_aarch64(&mut self, augmentation: &str, instructions: &[u8]) -> usize {
+        let tail = [0, 4, 0x78, 30, 1, 0, 0x0c, 31, 0];
+        self.entry(|_| 0, &[&[1], augmentation.as_bytes(), &tail, instructions])
+    }
+
     pub(crate) fn fde(&mut self, cie: usize, start: u64, len: u64, instructions: &[u8]) -> usize {
         let body: [&[u8]; 4] = [&start.to_le_bytes(), &len.to_le_bytes(), &[0], instructions];
         let at = self.entry(|field| (field - cie) as u32, &body);

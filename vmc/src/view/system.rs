@@ -25,6 +25,64 @@ pub struct OpenFile {
     pub errors: RowErrors,
 }
 
+/// An entry of a directory.
+#[derive(Clone, Debug, Default)]
+pub struct DirectoryEntry {
+    /// Its name.
+    pub name: String,
+    /// The path that leads to it.
+    pub path: String,
+    /// Of what kind it is, as the first letter of `ls -l` tells.
+    pub kind: Option<char>,
+    /// Its permissions: the lower twelve bits of its mode.
+    pub mode: Option<u16>,
+    /// The user that owns it.
+    pub uid: Option<u32>,
+    /// The group that owns it.
+    pub gid: Option<u32>,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Its inode's number.
+    pub inode: Option<u64>,
+    /// Of a device: major and minor number.
+    pub device: Option<(u32, u32)>,
+    /// When its contents were changed last, in nanoseconds since 1970 (UTC).
+    pub mtime: Option<i128>,
+    /// Where a symbolic link leads, if that is in memory.
+    pub target: Option<String>,
+    /// Of a regular file: how much of it the page cache has, in bytes, whole pages counted.
+    pub cached_bytes: Option<u64>,
+    /// The kernel's own object for it: its inode.
+    pub object: VirtAddr,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// What a part of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartKind {
+    /// Bytes that are in memory.
+    Data,
+    /// Never written: it reads as zero.
+    Hole,
+    /// Swapped out.
+    Swapped,
+    /// Not in the page cache: what it holds is not known.
+    Missing,
+}
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub len: u64,
+    /// What it is.
+    pub kind: PartKind,
+}
+
 /// A mount of a mount namespace; text is written as `/proc/mounts` writes it, blanks as `\040`.
 #[derive(Clone, Debug, Default)]
 pub struct Mount {
@@ -95,6 +153,8 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Was it switched on?
     pub up: Option<bool>,
+    /// Its flags: the `IFF_…` bits, as `/sys/class/net/NAME/flags` has them.
+    pub flags: Option<u32>,
     /// The number of its network namespace.
     pub netns: Option<u32>,
     /// The kernel's own object for it.

@@ -1,6 +1,7 @@
 //! The quick way to a rule against gimli's rows, over libc whole and damaged.
 
 use super::*;
+use crate::x86_64::rule;
 use alloc::vec;
 use object::{Object, ObjectSection};
 
@@ -43,8 +44,10 @@ fn the_quick_way_is_the_same_way() {
             let Ok(fde) = table.fde_for(&section, start, &mut scratch) else { continue };
             for address in (start..fde.end_address()).step_by(13).take(200) {
                 let row = table.raw_row(&section, &fde, address, &mut scratch);
-                let expected = row.ok().and_then(|row| Rule::new(row, fde.cie().return_address_register()));
-                match quick_rule(&fde, &section, &table.bases, address) {
+                let expected = row
+                    .ok()
+                    .and_then(|row| from_row::<rule::Unfinished>(row, fde.cie().return_address_register()));
+                match quick_rule::<rule::Unfinished, _>(&fde, &section, &table.bases, address) {
                     Some(rule) if Some(rule) == expected => quick += 1,
                     Some(_) => wrong.push(address),
                     None => slow += usize::from(expected.is_some() && round == 0),

@@ -1,0 +1,36 @@
+//! One step from where a thread stands, or was interrupted, in the kernel: has its function made its record?
+
+use vmc::VirtualMemory;
+use vmc::view::FoundBy;
+
+use super::walk::KernelCode;
+use crate::aarch64::bare::is_returned_to;
+use crate::aarch64::forward::to_return;
+use crate::aarch64::reach::Window;
+use crate::aarch64::registers::Registers;
+use crate::module::BareCode;
+
+/// The caller of the function that stands at the registers' program counter, where its code tells of one that is not to be
+/// found by its record: there is none yet, or none any more. Nothing: then x29 points at its record.
+pub(super) fn without_record<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized>(
+    code: &C,
+    memory: &V,
+    registers: &Registers,
+    steps: u32,
+) -> Option<(Registers, FoundBy)> {
+    let modules = BareCode(|at| code.is_code(at));
+    if let Some(found) = to_return(&modules, memory, registers, steps) {
+        let how = if found.registers.sp() == registers.sp() { FoundBy::LinkRegister } else { FoundBy::Code };
+        return Some((found.registers, how));
+    }
+    // It does not return from there: then from its start to there.
+    let start = code.function_start(registers.ip())?;
+    let window = Window::around(memory, start, registers.ip())?;
+    let taken = window.reached_from_address(start)?;
+    if taken.has_record() {
+        return None;
+    }
+    let caller = taken.caller(memory, registers)?;
+    let how = if taken.keeps_link() { FoundBy::LinkRegister } else { FoundBy::Code };
+    is_returned_to(&modules, memory, &caller).then_some((caller, how))
+}

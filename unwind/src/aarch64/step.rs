@@ -1,0 +1,78 @@
+//! From a frame's registers to its caller's, by a compact rule.
+
+use vmc::{VirtAddr, VirtualMemory};
+
+use super::bare::bare_step;
+use super::registers::{Registers, SP, X30};
+use super::rule::{Rule, Unfinished};
+use crate::cache::{Cache, Rules};
+use crate::machine::{Bare, BareFrame, Machine};
+use crate::module::Modules;
+use crate::row_step::{NoCaller, Notes, RegisterFile, on_other_stack};
+
+impl Machine for Registers {
+    type Unfinished = Unfinished;
+
+    #[inline]
+    fn rules(cache: &mut Cache) -> &mut Rules<Rule> {
+        &mut cache.aarch64
+    }
+
+    #[inline]
+    fn by_rule<V: VirtualMemory + ?Sized>(
+        &mut self,
+        rule: &Rule,
+        memory: &V,
+        notes: &mut Notes,
+    ) -> Result<(), NoCaller> {
+        let cfa_register = u16::from(rule.cfa_register);
+        let base = self.value(cfa_register).ok_or(NoCaller::UnknownRegister)?;
+        let cfa = base.wrapping_add_signed(i64::from(rule.cfa_offset));
+        notes.cfa = Some(VirtAddr::new(cfa));
+        if rule.outermost {
+            return Err(NoCaller::Outermost);
+        }
+        let mut caller = *self;
+        caller.keep_callee_saved();
+        let mut stored = None;
+        for (number, words) in rule.places() {
+            let Some(words) = words else { continue };
+            let read = memory.read_u64(VirtAddr::new(cfa.wrapping_add_signed(words * 8)));
+            match read {
+                Ok(value) if number == X30 => stored = Some(value),
+                Ok(value) => caller.put(number, value),
+                Err(error) if number == X30 => return Err(NoCaller::NotResident(error.addr)),
+                Err(error) => {
+                    notes.unread = notes.unread.or(Some(error.addr));
+                    caller.forget(gimli::Register(number));
+                }
+            }
+        }
+        let link = match stored {
+            Some(link) => link,
+            None => self.link().ok_or(NoCaller::Contradiction)?,
+        };
+        // Only a frame that has stored nothing may be as low as its caller's.
+        let sp = self.sp().get();
+        if cfa < sp || (cfa == sp && stored.is_some()) {
+            if !on_other_stack::<Registers, V>(memory, cfa, self.sp(), cfa_register) {
+                return Err(NoCaller::Contradiction);
+            }
+            notes.switched = true;
+        }
+        caller.put(SP, cfa);
+        caller.return_to(link);
+        *self = caller;
+        Ok(())
+    }
+
+    fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
+        modules: &M,
+        memory: &V,
+        frame: &BareFrame<'_, Self>,
+        steps: u32,
+        searches: &mut u32,
+    ) -> Bare<Self> {
+        bare_step(modules, memory, frame, steps, searches)
+    }
+}
