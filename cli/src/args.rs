@@ -10,8 +10,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
     name = "vmc",
     version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
     max_term_width = 100,
-    after_help = "TARGET is a memory image: a raw image or an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
-        also as .zst. Its format is found from its content.\n\n\
+    after_help = "TARGET is a memory image: a raw image, an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
+        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\n\
         Examples:\n  \
         vmc ps mem.elf                   processes, like ps -ef\n  \
         vmc bt mem.elf --pid 85          stacks of all threads of process 85\n  \
@@ -38,6 +38,12 @@ pub(crate) struct Common {
     /// Where unpacked images are kept [default: ~/.cache/vmc]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Refuse a compressed image that unpacks to more than this: 4096, 64G, 2T [default: by its size]
+    #[arg(long, global = true, value_parser = size, value_name = "SIZE")]
+    pub(crate) unpacked_limit: Option<u64>,
+    /// Where the memory in a raw image begins: 0x40000000 for QEMU's Arm machine virt [default: 0x0]
+    #[arg(long, global = true, value_parser = address, value_name = "0xADDR")]
+    pub(crate) ram_base: Option<u64>,
     /// Keep nothing on disk
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
@@ -95,6 +101,41 @@ pub(crate) struct Target {
     pub(crate) target: String,
 }
 
+/// What is searched for, and where.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub(crate) struct SearchFor {
+    /// Text, as it stands
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) pattern: String,
+    /// PATTERN is bytes: pairs of hexadecimal digits, ? for any digit
+    #[arg(long, conflicts_with_all = ["utf16", "regex", "ignore_case"])]
+    pub(crate) hex: bool,
+    /// The text is UTF-16, as Windows and Java have it
+    #[arg(long, conflicts_with = "regex")]
+    pub(crate) utf16: bool,
+    /// PATTERN is a regular expression of bytes
+    #[arg(long)]
+    pub(crate) regex: bool,
+    /// Letters of both cases
+    #[arg(short, long)]
+    pub(crate) ignore_case: bool,
+    /// Only what this process maps, in the order of its own addresses
+    #[arg(long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+    /// No more matches than this
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) max: usize,
+    /// Show this many bytes before and behind each match
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = context)]
+    pub(crate) context: usize,
+}
+
+/// How many bytes are shown around a match.
+fn context(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("{text} is no number of bytes"))?;
+    if number <= 4096 { Ok(number) } else { Err("4096 is the most".to_owned()) }
+}
+
 /// An address, `0x…`.
 fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
@@ -105,6 +146,25 @@ fn address(text: &str) -> Result<u64, String> {
 /// A length in bytes, decimal or `0x…`.
 fn length(text: &str) -> Result<u64, String> {
     address(text).or_else(|_| text.parse().map_err(|_| format!("{text} is no number of bytes")))
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, unit)) if unit.is_ascii_alphabetic() => {
+            let shift = match unit.to_ascii_uppercase() {
+                'K' => 10,
+                'M' => 20,
+                'G' => 30,
+                'T' => 40,
+                _ => return Err(format!("{unit} is no unit: K, M, G and T are")),
+            };
+            (text.get(..at).unwrap_or_default(), shift)
+        }
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
+    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
 }
 
 /// What to do.
@@ -356,9 +416,34 @@ pub(crate) enum Command {
         #[arg(long)]
         raw: bool,
     },
+    /// Where text or bytes lie in memory, and whose they are
+    #[command(after_help = "Examples:\n  vmc search mem.elf 'BEGIN RSA PRIVATE KEY' --context 40\n  \
+        vmc search mem.elf --hex 'de ad ?? ef'\n  \
+        vmc search mem.elf --regex '[a-z]+@example\\.org' --pid 85\n  \
+        vmc search mem.elf --utf16 -i password --format jsonl\n\n\
+        All memory is searched in the order of its physical addresses. A match in a page that several\n\
+        processes map has a row for each; one that no process maps stands where the kernel has it, [k].\n\
+        Pages that a process has not touched yet, or that were swapped out, are not its own.")]
+    Search {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        what: SearchFor,
+    },
 }
 
 impl Command {
+    /// Is what it was given of use? What only several words together tell.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
     /// The target that it is to look at.
     pub(crate) fn target(&self) -> &str {
         match self {
@@ -379,6 +464,7 @@ impl Command {
             | Self::Ls { target, .. }
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
+            | Self::Search { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
         }

@@ -14,7 +14,8 @@ mod target;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use args::Args;
 use failure::Failure;
@@ -22,6 +23,13 @@ use notes::Notes;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Err(why) = args.command.check() {
+        Args::command().error(ErrorKind::ValueValidation, why).exit();
+    }
+    // Without the handler the system's own word has to do.
+    let _ = vmc_dump::say_when_lost(
+        "vmc: the image's file was cut short while it was read, or its disk failed\n",
+    );
     let notes = Notes::new(&args.common);
     match commands::run(&args, &notes) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use vmc::PhysAddr;
 use vmc_dump::{Image, OpenOptions};
 
 use crate::args::{Common, Os};
@@ -26,7 +27,12 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Image, 
         bar.set_position(done);
     };
     let cache_dir = if common.no_cache { None } else { common.cache_dir.clone().or_else(default_cache_dir) };
-    let mut options = OpenOptions { cache_dir, progress: Some(&mut progress), ..OpenOptions::default() };
+    let mut options = OpenOptions {
+        cache_dir,
+        unpacked_limit: common.unpacked_limit,
+        ram_base: common.ram_base.map(PhysAddr::new),
+        progress: Some(&mut progress),
+    };
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
     Ok(opened?)

@@ -37,12 +37,17 @@ fn unpacked() -> Vec<u8> {
 
 #[test]
 fn what_is_no_image_is_named() {
-    let cases: [(&str, Vec<u8>, &[&str]); 7] = [
+    let cases: [(&str, Vec<u8>, &[&str]); 8] = [
         ("empty", vec![], &["is empty, not a memory image"]),
         ("text", b"root:x:0:0::/root:/bin/sh\n".repeat(100_000), &["is a text file, not a memory image"]),
         ("small", vec![0; 4096], &["4096 bytes", "too few for a memory image"]),
         ("zeros", vec![0; 4 << 20], &["no Linux kernel found", "no VMCOREINFO in 4 MiB"]),
-        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), &["is a gzip file, which is not read; unpack it first"]),
+        ("gzip", b"\x1f\x8b\x08\0\0\0\0\0".to_vec(), &["cannot be unpacked after 0 bytes"]),
+        (
+            "kdump",
+            b"KDUMP   \x06\0\0\0".to_vec(),
+            &["is a kdump-compressed dump", "dump-guest-memory without -z"],
+        ),
         ("zstd", b"\x28\xb5\x2f\xfd\x24\x05garbage".to_vec(), &["cannot be unpacked after 0 bytes"]),
         ("program", fs::read(env!("CARGO_BIN_EXE_vmc")).unwrap(), &["is an ELF program, library or object"]),
     ];
@@ -115,6 +120,27 @@ fn a_cut_image_is_said_to_be_cut_and_nothing_is_invented() {
         }
         fs::remove_file(path).unwrap();
     }
+}
+
+#[test]
+fn an_image_that_shrinks_while_it_is_read_is_said_to() {
+    let path = file("shrinks", b"");
+    let image = fs::File::options().write(true).open(&path).unwrap();
+    // A hole that takes long to go through.
+    image.set_len(64 << 30).unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_vmc"))
+        .args(["search", path.to_str().unwrap(), "what is not there"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    image.set_len(0).unwrap();
+    let output = child.wait_with_output().unwrap();
+    fs::remove_file(path).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains("cut short while it was read"), "{stderr}");
 }
 
 #[test]

@@ -83,6 +83,7 @@ known! {
     tk_core = "tk_core";
     timekeeper_data = "timekeeper_data";
     vmemmap_base = "vmemmap_base";
+    page_offset_base = "page_offset_base";
     vsyscall_mode = "vsyscall_mode";
     special_mapping_name = "special_mapping_name";
     simple_dname = "simple_dname";

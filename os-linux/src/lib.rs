@@ -13,6 +13,8 @@
 //! * a process' [open files](Task::open_files), its [mounts](Task::mounts) and its
 //!   [environment](AddressSpaceOf::environment); the kernel's [`log`](Linux::log);
 //! * [`sockets`](Linux::sockets) with their owners and [`interfaces`](Linux::interfaces) of all network namespaces;
+//! * whose a physical page is: the [processes that map it](Linux::page_owners) and where [the kernel](Linux::kernel_address)
+//!   has it;
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
@@ -92,7 +94,7 @@ pub use fs::{FileContents, Listing, mode_text};
 pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
-pub use mm::AddressSpaceOf;
+pub use mm::{AddressSpaceOf, PageOwners};
 pub use stack::{DebugFiles, Stacks};
 pub use survey::{Survey, Surveyed};
 pub use symbols::KernelSymbols;

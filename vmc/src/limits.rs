@@ -62,6 +62,10 @@ pub struct Limits {
     pub interfaces: usize,
     /// Addresses of all network interfaces together.
     pub addresses: usize,
+    /// Page tables that are read when all pages of all processes are gone through: 1 TiB in small pages takes 2^19.
+    pub page_tables: usize,
+    /// Places where processes map the pages that are looked for, all together.
+    pub page_mappings: usize,
     /// CPUs: `NR_CPUS` is at most 8192.
     pub cpus: usize,
     /// Symbols of one table: a kernel has 90 000 to 250 000, a browser 2 million.
@@ -138,6 +142,8 @@ impl Limits {
         hash_buckets: 1 << 24,
         interfaces: 1 << 20,
         addresses: 1 << 20,
+        page_tables: 1 << 22,
+        page_mappings: 1 << 22,
         cpus: 8192,
         symbols: 1 << 22,
         symbol_bytes: 256 << 20,

@@ -3,40 +3,89 @@
 use std::path::Path;
 
 use crate::error::OpenError;
+use crate::lime;
 
 /// What a file's first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// An ELF file of any type.
     Elf,
-    /// A zstd frame.
-    Zstd,
+    /// A LiME image.
+    Lime,
+    /// Something that has to be unpacked.
+    Packed(Packing),
     /// Nothing that has a name: a flat memory image, if it is large enough.
     Flat,
 }
 
+/// How an image is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// zstd frames.
+    Zstd,
+    /// gzip members.
+    Gzip,
+    /// xz streams.
+    Xz,
+    /// AVML's ranges, compressed by snappy.
+    Avml,
+}
+
+/// Packings by what a file begins with.
+const PACKINGS: &[(&[u8], Packing)] = &[
+    (b"\x28\xb5\x2f\xfd", Packing::Zstd),
+    (b"\x1f\x8b\x08", Packing::Gzip),
+    (b"\xfd7zXZ\0", Packing::Xz),
+    (b"AVML\x02\0\0\0", Packing::Avml),
+];
+
 /// A raw image is at least this large: no machine of the last decades has less memory.
 const SMALLEST_RAW: u64 = 1 << 20;
 
+const TAKE_A_CORE: &str = "take an ELF core: dump-guest-memory without -z, -l, -s; virsh dump --memory-only without --format; \
+    or convert it by makedumpfile -E";
+const TAKE_A_DUMP: &str = "take a dump of the machine's memory: dump-guest-memory, virsh dump --memory-only";
+
 /// Formats that are recognised so that they can be named, with what to do instead.
 const OTHERS: &[(usize, &[u8], &str, &str)] = &[
-    (0, b"EMiL", "a LiME image", "convert it to a raw image or an ELF core"),
-    (0, b"AVML", "an AVML image", "convert it to a raw image (avml-convert)"),
-    (0, b"KDUMP   ", "a kdump-compressed dump", "take an ELF core (dump-guest-memory without -z, -l, -s)"),
-    (
-        0,
-        b"makedumpfile\0",
-        "a flattened makedumpfile stream",
-        "take an ELF core (dump-guest-memory without -z, -l, -s)",
-    ),
+    (0, b"EMiL", "a LiME image of another version than 1", "convert it to a raw image or an ELF core"),
+    (0, b"AVML", "an AVML image of another version than 2", "convert it (avml-convert)"),
+    (0, b"KDUMP   ", "a kdump-compressed dump", TAKE_A_CORE),
+    (0, b"DISKDUMP", "a diskdump", TAKE_A_CORE),
+    (0, b"makedumpfile\0", "a flattened kdump-compressed dump (makedumpfile)", TAKE_A_CORE),
     (0, b"PAGEDU64", "a Windows crash dump", "take a raw image or an ELF core"),
     (0, b"PAGEDUMP", "a 32-bit Windows crash dump", "take a raw image or an ELF core"),
-    (0, b"QEVM", "a QEMU migration stream", "load it and take a dump with dump-guest-memory"),
-    (0, b"LibvirtQemudSave", "a libvirt save file", "take a dump with virsh dump --memory-only"),
-    (0, b"QFI\xfb", "a qcow2 disk image", "take a dump of the running machine's memory"),
-    (0, b"KDMV", "a VMDK disk image", "take a dump of the running machine's memory"),
-    (0, b"\x1f\x8b", "a gzip file", "unpack it first"),
-    (0, b"\xfd7zXZ\0", "an xz file", "unpack it first"),
+    (
+        0,
+        b"QEVM",
+        "a QEMU migration stream (migrate, savevm)",
+        "load it (-incoming) and take a dump with dump-guest-memory",
+    ),
+    (
+        0,
+        b"LibvirtQemudSave",
+        "a libvirt save file",
+        "restore it and take a dump with virsh dump --memory-only",
+    ),
+    (0, b"LibvirtQemudPart", "an unfinished libvirt save file", "take a dump with virsh dump --memory-only"),
+    (0, b"\xd0\xbe\xd2\xbe", "a VMware state file", "give the .vmem file beside it"),
+    (0, b"\xd1\xba\xd1\xba", "a VMware state file", "give the .vmem file beside it"),
+    (0, b"\xd2\xbe\xd2\xbe", "a VMware state file", "give the .vmem file beside it"),
+    (0, b"\xd3\xbe\xd3\xbe", "a VMware state file", "give the .vmem file beside it"),
+    (
+        0,
+        b"\x7fVirtualBox SavedState",
+        "a VirtualBox saved state",
+        "take a core (VBoxManage debugvm dumpvmcore)",
+    ),
+    (0, b"QFI\xfb", "a qcow2 disk image", TAKE_A_DUMP),
+    (0, b"KDMV", "a VMDK disk image", TAKE_A_DUMP),
+    (0, b"vhdxfile", "a VHDX disk image", TAKE_A_DUMP),
+    (0, b"conectix", "a VHD disk image", TAKE_A_DUMP),
+    (0, b"<<< Oracle VM VirtualBox Disk Image", "a VDI disk image", TAKE_A_DUMP),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (0, b"\x89LZO\0", "an lzop file", "unpack it first"),
+    (0, b"\xff\x06\0\0sNaPpY", "a snappy stream", "unpack it first"),
     (0, b"BZh", "a bzip2 file", "unpack it first"),
     (0, b"\x04\x22\x4d\x18", "an lz4 file", "unpack it first"),
     (0, b"PK\x03\x04", "a zip file", "unpack it first"),
@@ -52,8 +101,11 @@ pub(crate) fn detect(path: &Path, bytes: &[u8]) -> Result<Content, OpenError> {
     if bytes.starts_with(b"\x7fELF") {
         return Ok(Content::Elf);
     }
-    if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Content::Zstd);
+    if bytes.starts_with(&lime::MAGIC) && bytes.get(4..8) == Some(&[1, 0, 0, 0]) {
+        return Ok(Content::Lime);
+    }
+    if let Some((_, packing)) = PACKINGS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Ok(Content::Packed(*packing));
     }
     for (offset, magic, found, advice) in OTHERS {
         if bytes.get(*offset..).is_some_and(|rest| rest.starts_with(magic)) {
@@ -92,10 +144,28 @@ mod tests {
         assert_eq!(message(b""), "f: is empty, not a memory image");
         assert_eq!(message("Grüße\n".repeat(1000).as_bytes()), "f: is a text file, not a memory image");
         assert_eq!(message(&[0; 10]), "f: 10 bytes of no known format are too few for a memory image");
-        assert_eq!(message(b"\x1f\x8b\x08"), "f: is a gzip file, which is not read; unpack it first");
+        assert_eq!(message(b"BZh91AY"), "f: is a bzip2 file, which is not read; unpack it first");
+        assert!(
+            message(b"KDUMP   \x06").contains("kdump-compressed")
+                && message(b"QEVM\0\0\0\x03").contains("QEMU")
+        );
         let mut tar = vec![b'a'; 512];
         tar[257..262].copy_from_slice(b"ustar");
         assert!(message(&tar).contains("tar archive"));
+    }
+
+    #[test]
+    fn packings_are_known_by_their_first_bytes() {
+        let packing = |bytes: &[u8]| match detect(Path::new("f"), bytes) {
+            Ok(Content::Packed(packing)) => Some(packing),
+            _ => None,
+        };
+        assert_eq!(packing(b"\x1f\x8b\x08\0"), Some(Packing::Gzip));
+        assert_eq!(packing(b"\xfd7zXZ\0\0\x04"), Some(Packing::Xz));
+        assert_eq!(packing(b"AVML\x02\0\0\0"), Some(Packing::Avml));
+        assert_eq!(detect(Path::new("f"), b"EMiL\x01\0\0\0").unwrap(), Content::Lime);
+        assert!(message(b"EMiL\x02\0\0\0").contains("another version"));
+        assert!(message(b"AVML\x03\0\0\0").contains("another version"));
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! ELF cores of whole machines, as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them.
 //!
 //! Loadable segments say by `p_paddr` which physical memory they hold (QEMU `docs/interop`, `dump/dump.c`); notes named
-//! `QEMU` hold the vCPUs' registers in the machine's order; on aarch64 those of type NT_PRSTATUS do.
+//! `QEMU` hold the vCPUs' registers in the machine's order; on aarch64 those of
+//! type NT_PRSTATUS do. What `p_memsz` has beyond `p_filesz` was left out when the core was
+//! made (`makedumpfile -E`, QEMU's `begin` and `length`): it is said to be missing, not taken for zeros. More than 65 534 program
+//! headers are counted by the first section header (`PN_XNUM`, ELF gABI).
 
 use std::path::Path;
 
@@ -51,19 +54,27 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
     let mut zero_addresses = 0usize;
     for segment in headers {
         let offset = segment.p_offset(endian);
-        let len = segment.p_filesz(endian);
+        let held = segment.p_filesz(endian);
+        let len = segment.p_memsz(endian).max(held);
         match segment.p_type(endian) {
             PT_LOAD if len > 0 => {
-                needed = needed.max(offset.saturating_add(len));
-                zero_addresses += usize::from(segment.p_paddr(endian) == 0);
-                core.segments.push(Segment { start: PhysAddr::new(segment.p_paddr(endian)), len, offset });
+                if held > 0 {
+                    needed = needed.max(offset.saturating_add(held));
+                    zero_addresses += usize::from(segment.p_paddr(endian) == 0);
+                }
+                core.segments.push(Segment {
+                    start: PhysAddr::new(segment.p_paddr(endian)),
+                    len,
+                    held,
+                    offset,
+                });
             }
             PT_NOTE => notes(segment, endian, file, &mut core),
             _ => {}
         }
     }
-    if core.segments.is_empty() {
-        return Err(bad("it has no loadable segment"));
+    if needed == 0 {
+        return Err(bad("no loadable segment of it holds memory"));
     }
     if zero_addresses > 1 {
         return Err(OpenError::Unsupported {

@@ -61,6 +61,20 @@ pub enum OpenError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A LiME image whose first header is none.
+    #[error("{path}: begins like a LiME image, but its first range is none that a machine has (version 1, 52-bit addresses)", path = path.display())]
+    BadRange {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Where RAM begins was given for an image that says it itself.
+    #[error("{path}: is no raw image but {format}: it says itself where its memory lies (--ram-base)", path = path.display())]
+    BaseNotRaw {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: &'static str,
+    },
     /// An ELF core of a machine that is not known here.
     #[error("{path}: is an ELF core of machine type {machine}; x86_64 (62) and aarch64 (183) are known", path = path.display())]
     Machine {
@@ -80,11 +94,27 @@ pub enum OpenError {
         reason: String,
     },
     /// It unpacks to more than is allowed.
-    #[error("{path}: unpacks to more than the limit of {limit} bytes", path = path.display())]
+    #[error(
+        "{path}: unpacks to more than {limit} bytes, which is more than a machine's image of its size has; \
+        --unpacked-limit raises that", path = path.display()
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// The limit.
         limit: u64,
+    },
+    /// What it unpacks to does not fit on the disk.
+    #[error(
+        "{path}: cannot be unpacked: after {done} bytes only {free} are left free on the disk; \
+        --cache-dir names another", path = path.display()
+    )]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes came out before, holes among them.
+        done: u64,
+        /// How many bytes are free.
+        free: u64,
     },
 }

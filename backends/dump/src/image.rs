@@ -9,6 +9,7 @@ use vmc::{Architecture, PhysAddr, PhysError, PhysMemory, Region, Registers, Vcpu
 use crate::detect::{Content, detect};
 use crate::elf_core;
 use crate::error::OpenError;
+use crate::lime;
 use crate::map::map;
 use crate::segments::{Segment, Segments};
 use crate::unpack::unpack;
@@ -17,10 +18,14 @@ use crate::unpack::unpack;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// A flat file: an offset is a physical address.
+    /// A flat file: an offset is a physical address, less where RAM begins.
     Raw,
     /// An ELF core of a whole machine.
     ElfCore,
+    /// Ranges behind headers, as LiME writes them.
+    Lime,
+    /// The same, compressed as AVML does it.
+    Avml,
 }
 
 impl Format {
@@ -30,16 +35,22 @@ impl Format {
         match self {
             Self::Raw => "raw",
             Self::ElfCore => "elf-core",
+            Self::Lime => "lime",
+            Self::Avml => "avml",
         }
     }
 }
 
 /// How to open an image.
+#[derive(Default)]
 pub struct OpenOptions<'p> {
     /// Where unpacked images are kept; without it they are unpacked into an unnamed file that goes with the process.
     pub cache_dir: Option<PathBuf>,
-    /// An image that unpacks to more than this many bytes is refused.
-    pub unpacked_limit: u64,
+    /// An image that unpacks to more than this many bytes, zeros among them, is refused. Without it the bound goes with the
+    /// file's size: 16 384 bytes for each of its own, at least 4 GiB and at most 32 TiB.
+    pub unpacked_limit: Option<u64>,
+    /// Where the memory in a raw image begins: 0x4000_0000 for that of QEMU's `virt` machine for Arm. Without it, at 0.
+    pub ram_base: Option<PhysAddr>,
     /// Called while an image is unpacked: bytes read of the file, and its size.
     pub progress: Option<&'p mut dyn FnMut(u64, u64)>,
 }
@@ -49,14 +60,8 @@ impl std::fmt::Debug for OpenOptions<'_> {
         f.debug_struct("OpenOptions")
             .field("cache_dir", &self.cache_dir)
             .field("unpacked_limit", &self.unpacked_limit)
+            .field("ram_base", &self.ram_base)
             .finish_non_exhaustive()
-    }
-}
-
-impl Default for OpenOptions<'_> {
-    fn default() -> Self {
-        // The largest machines have some TiB of memory.
-        Self { cache_dir: None, unpacked_limit: 32 << 40, progress: None }
     }
 }
 
@@ -67,6 +72,7 @@ pub struct Image {
     segments: Segments,
     vcpus: Vec<Registers>,
     format: Format,
+    ram_base: PhysAddr,
     architecture: Option<Architecture>,
     warnings: Vec<String>,
     compressed: bool,
@@ -99,52 +105,93 @@ impl Image {
         let file = File::open(path).map_err(io)?;
         let bytes = map(&file).map_err(io)?;
         match detect(path, &bytes)? {
-            Content::Zstd => {
-                let unpacked = unpack(path, &file, &bytes, options)?;
-                let bytes = map(&unpacked).map_err(io)?;
-                let content = detect(path, &bytes)?;
-                if content == Content::Zstd {
-                    return Err(OpenError::Unsupported {
-                        path: path.to_path_buf(),
-                        found: "compressed twice",
-                        advice: "unpack it first",
-                    });
-                }
-                Self::from_map(path, bytes, content, true)
+            Content::Packed(packing) => {
+                let unpacked = unpack(path, &file, &bytes, packing, options)?;
+                let bytes = map(&unpacked.file).map_err(io)?;
+                let opened = Self::from_packed(path, bytes, options);
+                let Some((done, reason)) = unpacked.cut else { return opened };
+                // What could be unpacked may be too little to tell what it is: the cause is told then.
+                let Ok(mut image) = opened else {
+                    return Err(OpenError::Unpack { path: path.to_path_buf(), done, reason });
+                };
+                image.warnings.insert(
+                    0,
+                    format!("the image is cut short: it cannot be unpacked behind {done} bytes: {reason}"),
+                );
+                Ok(image)
             }
-            content => Self::from_map(path, bytes, content, false),
+            content => Self::from_map(path, bytes, content, options),
         }
     }
 
-    fn from_map(path: &Path, map: Mmap, content: Content, compressed: bool) -> Result<Self, OpenError> {
-        if content == Content::Elf {
-            let core = elf_core::parse(path, &map)?;
-            return Ok(Self {
-                map,
-                segments: Segments::new(core.segments),
-                vcpus: core.vcpus,
-                format: Format::ElfCore,
-                architecture: Some(core.architecture),
-                warnings: core.warnings,
-                compressed,
+    /// The image in an unpacked file.
+    fn from_packed(path: &Path, map: Mmap, options: &OpenOptions<'_>) -> Result<Self, OpenError> {
+        let content = detect(path, &map)?;
+        if let Content::Packed(_) = content {
+            return Err(OpenError::Unsupported {
+                path: path.to_path_buf(),
+                found: "compressed twice",
+                advice: "unpack it first",
             });
         }
-        let whole = Segment { start: PhysAddr::new(0), len: map.len() as u64, offset: 0 };
-        Ok(Self {
-            map,
-            segments: Segments::new(vec![whole]),
+        Ok(Self { compressed: true, ..Self::from_map(path, map, content, options)? })
+    }
+
+    fn from_map(
+        path: &Path,
+        map: Mmap,
+        content: Content,
+        options: &OpenOptions<'_>,
+    ) -> Result<Self, OpenError> {
+        let len = map.len() as u64;
+        let mut image = Self {
+            segments: Segments::new(Vec::new(), len),
             vcpus: Vec::new(),
             format: Format::Raw,
+            ram_base: PhysAddr::new(0),
             architecture: None,
             warnings: Vec::new(),
-            compressed,
-        })
+            compressed: false,
+            map,
+        };
+        match content {
+            Content::Elf => {
+                let core = elf_core::parse(path, &image.map)?;
+                image.segments = Segments::new(core.segments, len);
+                image.vcpus = core.vcpus;
+                image.format = Format::ElfCore;
+                image.architecture = Some(core.architecture);
+                image.warnings = core.warnings;
+            }
+            Content::Lime => {
+                let ranges = lime::parse(&image.map);
+                let ranges = ranges.ok_or_else(|| OpenError::BadRange { path: path.to_path_buf() })?;
+                image.segments = Segments::new(ranges.segments, len);
+                image.format = if ranges.from_avml { Format::Avml } else { Format::Lime };
+                image.warnings = ranges.warnings;
+            }
+            Content::Flat | Content::Packed(_) => {
+                image.ram_base = options.ram_base.unwrap_or_default();
+                image.segments = Segments::new(vec![Segment::whole(image.ram_base, len, 0)], len);
+            }
+        }
+        if options.ram_base.is_some() && image.format != Format::Raw {
+            let format = image.format.name();
+            return Err(OpenError::BaseNotRaw { path: path.to_path_buf(), format });
+        }
+        Ok(image)
     }
 
     /// The format.
     #[must_use]
     pub const fn format(&self) -> Format {
         self.format
+    }
+
+    /// Where the memory in a raw image begins.
+    #[must_use]
+    pub const fn ram_base(&self) -> PhysAddr {
+        self.ram_base
     }
 
     /// Was it compressed?
@@ -165,13 +212,14 @@ impl Image {
         &self.warnings
     }
 
-    /// The size of RAM in bytes: all memory but the firmware below 4 GiB.
+    /// The size of RAM in bytes, as the image says it: all memory but the firmware below 4 GiB.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {
         let four_gib = 1u64 << 32;
-        let ram = self.regions().iter().filter(|region| {
-            !(region.end().get() == four_gib && region.len <= FIRMWARE && self.regions().len() > 1)
-        });
+        let stated = self.segments.stated();
+        let ram = stated
+            .iter()
+            .filter(|region| !(region.end().get() == four_gib && region.len <= FIRMWARE && stated.len() > 1));
         ram.fold(0, |sum, region| sum.saturating_add(region.len))
     }
 }
@@ -182,8 +230,7 @@ impl PhysMemory for Image {
     }
 
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
-        buf.copy_from_slice(self.segments.slice(&self.map, addr, buf.len())?);
-        Ok(())
+        self.segments.read(&self.map, addr, buf)
     }
 
     fn slice(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {

@@ -2,14 +2,18 @@
 //!
 //! # What it gives
 //! [`Image`] implements [`vmc::PhysMemory`] and [`vmc::Vcpus`] for
-//! * **raw** images: a flat file whose offset is the physical address; no registers;
+//! * **raw** images: a flat file whose offset is the physical address, or [that less a base](OpenOptions::ram_base); no
+//!   registers;
 //! * **ELF cores** as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them, with every vCPU's general,
-//!   segment and control registers out of the `QEMU` notes (x86_64), or its general registers (aarch64);
-//! * both **compressed with zstd**, unpacked once into a cache directory.
+//!   segment and control registers out of the `QEMU` notes (x86_64), or its general registers (aarch64); other writers' cores (VirtualBox, `/proc/vmcore`) as far as their
+//!   program headers say it;
+//! * **LiME** images, and **AVML** images, which are compressed by snappy;
+//! * all of them **compressed** by gzip, xz or zstd. What is compressed is unpacked once into a cache directory.
 //!
 //! The format is found from the file's content, never from its name. A file that is cut short is opened with a
 //! [warning](Image::warnings); what it still has is read, what it lacks is said to be
-//! [cut off](vmc::PhysError::CutOff).
+//! [cut off](vmc::PhysError::CutOff). One that shrinks while it is read ends the process; programs can have it
+//! [say so](say_when_lost).
 //!
 //! # What it is not for
 //! It knows no OS. Live machines have backends of their own.
@@ -35,6 +39,7 @@ mod detect;
 mod elf_core;
 mod error;
 mod image;
+mod lime;
 mod map;
 mod prstatus;
 mod qemu_note;
@@ -43,3 +48,4 @@ mod unpack;
 
 pub use error::OpenError;
 pub use image::{Format, Image, OpenOptions};
+pub use map::say_when_lost;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vmc::Vcpus;
+use vmc_dump::Format;
 
 use crate::commands::Context;
 use crate::failure::Failure;
@@ -40,8 +41,10 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         (
             "layout",
             json!(match image.format() {
-                vmc_dump::Format::ElfCore => "the core's program headers",
-                _ => "flat: an offset is a physical address",
+                Format::ElfCore => "the core's program headers".to_owned(),
+                Format::Lime | Format::Avml => "the image's range headers".to_owned(),
+                _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
+                _ => format!("flat: offset 0 is physical {} (--ram-base)", image.ram_base()),
             }),
         ),
     ];

@@ -16,11 +16,14 @@ mod memory;
 mod modules;
 mod mounts;
 mod ps;
+mod search;
 mod sockets;
 mod symbols;
 mod threads;
 mod tree;
 mod types;
+
+pub(crate) use search::Pattern;
 
 use vmc::view::RowErrors;
 use vmc_dump::Image;
@@ -119,6 +122,11 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
 fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let name = args.command.target();
     let linux = Linux::open(image, image);
+    if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
+        && what.pid.is_none()
+    {
+        return search::without_guest(name, &args.common, notes, image, why, what);
+    }
     let linux = linux.map_err(|source| Failure::Guest { target: name.to_owned(), source })?;
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
@@ -154,6 +162,7 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
         }
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),
+        Command::Search { what, .. } => search::run(&context, what),
         Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
         Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
     }

@@ -162,11 +162,10 @@ fn short(time: &str) -> String {
 pub(crate) fn run(context: &Context<'_>, pid: Option<u32>, long: bool) -> Result<(), Failure> {
     let mut output = context.output();
     let table = output.format() == Format::Table;
-    if table && !long && pid.is_none() {
-        let processes = processes(context)?;
-        return output.rows(processes.into_iter().map(ProcessRow));
-    }
     let tasks = context.tasks(pid)?;
+    if table && !long && pid.is_none() {
+        return output.rows(tasks.iter().map(|task| ProcessRow(process(context, task))));
+    }
     let mut rows = tasks.iter().map(|task| detailed(context, task));
     match rows.next() {
         // One process for people: a line a field.
@@ -183,15 +182,16 @@ pub(crate) fn detailed(context: &Context<'_>, task: &Task<'_, '_>) -> DetailedRo
     DetailedRow(row, details)
 }
 
+/// A process' row; what it lacks is told.
+fn process(context: &Context<'_>, task: &Task<'_, '_>) -> Process {
+    let row = task.process_row();
+    context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
+    row
+}
+
 /// All processes, as far as the list goes.
 pub(crate) fn processes(context: &Context<'_>) -> Result<Vec<Process>, Failure> {
-    let tasks = context.linux.processes().map_err(|why| context.failed(why))?;
-    let tasks = context.as_far_as_it_goes(tasks)?;
-    let rows: Vec<Process> = tasks.iter().map(Task::process_row).collect();
-    for row in &rows {
-        context.notes.row(&format_args!("pid {}", row.pid), &row.errors);
-    }
-    Ok(rows)
+    Ok(context.tasks(None)?.iter().map(|task| process(context, task)).collect())
 }
 
 #[cfg(test)]

@@ -51,11 +51,11 @@ impl Row for ThreadRow {
 }
 
 pub(crate) fn run(context: &Context<'_>, pid: Option<u32>) -> Result<(), Failure> {
-    let rows: Vec<Thread> = tasks(context, pid)?.iter().map(Task::thread_row).collect();
-    for row in &rows {
+    let tasks = tasks(context, pid)?;
+    let rows = tasks.iter().map(Task::thread_row).inspect(|row| {
         context.notes.row(&format_args!("tid {}", row.tid), &row.errors);
-    }
-    context.output().rows(rows.into_iter().map(ThreadRow))
+    });
+    context.output().rows(rows.map(ThreadRow))
 }
 
 /// The threads of one process or of all, as far as the lists go.

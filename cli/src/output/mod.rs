@@ -9,6 +9,7 @@ pub(crate) use values::{address, object, optional, texts, time};
 use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 
 use serde_json::{Map, Value};
+use vmc::text::printable;
 
 use crate::args::{Color, Common, Format};
 use crate::failure::Failure;
@@ -35,6 +36,7 @@ pub(crate) trait Row {
 pub(crate) struct Output {
     format: Format,
     out: BufWriter<StdoutLock<'static>>,
+    terminal: bool,
     color: bool,
     width: Option<usize>,
 }
@@ -50,7 +52,8 @@ impl Output {
         };
         let size = if terminal { rustix::termios::tcgetwinsize(&stdout).ok() } else { None };
         let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
-        Self { format: common.format, out: BufWriter::with_capacity(1 << 16, stdout.lock()), color, width }
+        let out = BufWriter::with_capacity(1 << 16, stdout.lock());
+        Self { format: common.format, out, terminal, color, width }
     }
 
     pub(crate) const fn format(&self) -> Format {
@@ -79,9 +82,10 @@ impl Output {
             Format::Json => self.document(&Value::Object(object))?,
             Format::Jsonl => self.line(&Value::Object(object))?,
             Format::Csv => {
+                let (header, rows) = values::records(&object);
                 let mut csv = csv::Writer::from_writer(&mut self.out);
-                csv.write_record(object.keys())?;
-                csv.write_record(object.values().map(values::flat))?;
+                csv.write_record(header)?;
+                rows.iter().try_for_each(|row| csv.write_record(row))?;
                 csv.flush()?;
             }
         }
@@ -114,13 +118,15 @@ impl Output {
                 }
             }
             Format::Csv => {
+                let terminal = self.terminal;
                 let mut csv = csv::Writer::from_writer(&mut self.out);
                 csv.write_record(R::FIELDS)?;
                 for row in rows {
                     let json = row.json();
-                    csv.write_record(
-                        R::FIELDS.iter().map(|field| json.get(*field).map_or(String::new(), values::flat)),
-                    )?;
+                    let cell = |field: &&str| json.get(*field).map_or(String::new(), values::flat);
+                    // A file keeps what the guest has; a terminal would act on it.
+                    let shown = |text: String| if terminal { printable(&text) } else { text };
+                    csv.write_record(R::FIELDS.iter().map(cell).map(shown))?;
                 }
                 csv.flush()?;
             }

@@ -54,8 +54,30 @@ pub(super) fn flat(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().map(flat).collect::<Vec<_>>().join(" "),
+        // A place in a source file: `file:line`.
+        Value::Object(parts) => parts.values().map(flat).collect::<Vec<_>>().join(":"),
         other => other.to_string(),
     }
+}
+
+/// `object` as flat rows, and what their columns are called: where it has a list of objects, each of these has a row.
+pub(super) fn records(object: &Object) -> (Vec<String>, Vec<Vec<String>>) {
+    let parts = object.iter().find_map(|(name, value)| {
+        let parts = value.as_array()?.iter().map(Value::as_object).collect::<Option<Vec<_>>>()?;
+        Some((name, parts)).filter(|(_, parts)| !parts.is_empty())
+    });
+    let Some((list, parts)) = parts else {
+        return (object.keys().cloned().collect(), vec![object.values().map(flat).collect()]);
+    };
+    let own: Vec<(&String, &Value)> = object.iter().filter(|(name, _)| *name != list).collect();
+    let names: Vec<&String> = parts.first().into_iter().flat_map(|part| part.keys()).collect();
+    let header = own.iter().map(|(name, _)| (*name).clone());
+    let header = header.chain(names.iter().map(|name| format!("{list}.{name}")));
+    let rows = parts.iter().map(|part| {
+        let told = names.iter().map(|name| part.get(*name).map_or(String::new(), flat));
+        own.iter().map(|(_, value)| flat(value)).chain(told).collect()
+    });
+    (header.collect(), rows.collect())
 }
 
 /// A value for people.
@@ -70,6 +92,25 @@ pub(super) fn cell(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_objects_has_a_row_for_each() {
+        let one = serde_json::json!({ "name": "list_head", "members": [
+            { "name": "next", "offset": 0 }, { "name": "prev", "offset": 8 },
+        ], "ids": [1, 2] });
+        let (header, rows) = records(one.as_object().unwrap());
+        assert_eq!(header, ["name", "ids", "members.name", "members.offset"]);
+        assert_eq!(rows, [["list_head", "1 2", "next", "0"], ["list_head", "1 2", "prev", "8"]]);
+        let plain = serde_json::json!({ "a": 1, "list": [], "at": { "file": "x.c", "line": 7 } });
+        let (header, rows) = records(plain.as_object().unwrap());
+        assert_eq!(
+            (header, rows),
+            (
+                vec!["a".into(), "list".into(), "at".into()],
+                vec![vec!["1".into(), String::new(), "x.c:7".into()]]
+            )
+        );
+    }
 
     #[test]
     fn times_are_of_this_world() {

@@ -44,12 +44,13 @@ pub(crate) fn sample() -> String {
 
 /// `vmc WORDS`, with a cache of the tests' own.
 pub(crate) fn vmc(words: &[&str]) -> Answer {
-    let output = Command::new(env!("CARGO_BIN_EXE_vmc"))
-        .args(words)
-        .arg("--cache-dir")
-        .arg(scratch())
-        .output()
-        .unwrap();
+    vmc_with_cache(words, &scratch())
+}
+
+/// `vmc WORDS`, with the cache in `dir`.
+pub(crate) fn vmc_with_cache(words: &[&str], dir: &Path) -> Answer {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_vmc")).args(words).arg("--cache-dir").arg(dir).output().unwrap();
     Answer {
         status: output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}")),
         stdout: String::from_utf8(output.stdout).unwrap(),

@@ -6,6 +6,7 @@ mod command_line;
 mod environment;
 mod maple;
 mod memory;
+mod owners;
 mod page_cache;
 mod pte;
 mod rows;
@@ -14,6 +15,7 @@ mod vmemmap;
 pub(crate) use areas::Area;
 pub(crate) use cache_walk::{CacheEntry, CacheWalk};
 pub use memory::AddressSpaceOf;
+pub use owners::PageOwners;
 pub(crate) use page_cache::CachedFile;
 
 use crate::error::LinuxError;

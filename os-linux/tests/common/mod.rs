@@ -37,3 +37,13 @@ pub(crate) fn number(value: &Value) -> u64 {
         None => value.as_u64().unwrap(),
     }
 }
+
+/// Says that something is skipped and why; where everything has to run (`VMC_REQUIRE_ALL`) that is a failure.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
+    // Past the runner's capture, which shows nothing of a test that passes.
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("?");
+    let _ =
+        std::io::Write::write_all(&mut std::io::stderr(), format!("test {name} skipped: {why}\n").as_bytes());
+}

@@ -1,12 +1,17 @@
 //! What differs by architecture: registers, and how page tables are walked.
 
 pub mod aarch64;
+mod present;
 pub mod x86_64;
 
 use core::fmt;
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::memory::{PhysError, PhysMemory};
+use crate::view::Space;
+use present::{Entry, Shape};
+
+pub use present::{PresentPage, PresentPages};
 
 /// A guest's architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +129,34 @@ impl PageTables {
         match self {
             Self::X86_64(tables) => tables.walk(memory, va),
             Self::Aarch64(tables) => tables.walk(memory, va),
+        }
+    }
+
+    /// The pages that they map for user programs or for the kernel, ascending, by reading no more than `most_tables` tables:
+    /// a guest may have its tables lead to one another in circles.
+    #[must_use]
+    pub fn present<'m>(
+        &self,
+        memory: &'m dyn PhysMemory,
+        space: Space,
+        most_tables: usize,
+    ) -> PresentPages<'m> {
+        PresentPages::new(memory, *self, self.shape(space), most_tables)
+    }
+
+    /// What the tables of this half look like.
+    fn shape(&self, space: Space) -> Shape {
+        match self {
+            Self::X86_64(tables) => tables.shape(space),
+            Self::Aarch64(tables) => tables.shape(space),
+        }
+    }
+
+    /// What an entry of a table of this level says.
+    fn entry(&self, level: u8, entry: u64) -> Entry {
+        match self {
+            Self::X86_64(tables) => tables.entry(level, entry),
+            Self::Aarch64(tables) => tables.entry(level, entry),
         }
     }
 }

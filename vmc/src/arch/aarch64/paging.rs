@@ -5,8 +5,10 @@
 
 use super::descriptor::{Allowed, address, is_table_or_page, is_valid};
 use crate::addr::{PhysAddr, VirtAddr};
+use crate::arch::present::{Entry, Shape};
 use crate::arch::{TranslateError, Walk, WalkEntry};
 use crate::memory::PhysMemory;
+use crate::view::Space;
 
 /// The size of the smallest page, and of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +171,36 @@ impl Aarch64PageTables {
         address(entry, size, self.granule, self.ds)
     }
 
+    /// What the tables of one half look like; no entries where there is none.
+    pub(in crate::arch) fn shape(&self, space: Space) -> Shape {
+        let (half, first) = match space {
+            Space::User => (self.lower, 0),
+            Space::Kernel => (self.upper, u64::MAX),
+        };
+        let half = half.filter(|half| half.is_possible(self.granule));
+        let (root, bits) = half.map_or((PhysAddr::new(0), 0), |half| (half.root, u32::from(half.bits)));
+        let levels = half.map_or(1, |half| half.levels(self.granule));
+        let (page_shift, stride) = (self.granule.shift(), self.granule.stride());
+        let above = bits.saturating_sub(page_shift + stride * (u32::from(levels) - 1));
+        let entries = if half.is_some() { 1 << above } else { 0 };
+        Shape { root, levels, page_shift, stride, first: VirtAddr::new(first << bits), top: (0, entries) }
+    }
+
+    /// What an entry of a table of this level says.
+    pub(in crate::arch) const fn entry(&self, level: u8, entry: u64) -> Entry {
+        if !is_valid(entry) {
+            return Entry::Absent;
+        }
+        match (level, is_table_or_page(entry)) {
+            // At the lowest level a block is a reserved encoding.
+            (1, true) => Entry::Page(self.entry_address(1, entry)),
+            (1, false) => Entry::Malformed,
+            (_, true) => Entry::Table(self.entry_address(1, entry)),
+            (_, false) if self.has_blocks(level) => Entry::Page(self.entry_address(level, entry)),
+            _ => Entry::Malformed,
+        }
+    }
+
     /// Where `va` lies, and by which entries. The top byte of an address of the lower half is ignored, as Linux has it.
     ///
     /// # Errors
@@ -197,31 +229,25 @@ impl Aarch64PageTables {
             let at = table.wrapping_add(index << 3);
             let entry = memory.read_u64(at).map_err(|source| TranslateError::Table { va, level, source })?;
             *slot = WalkEntry { level, at, value: entry };
-            if !is_valid(entry) {
-                return Err(TranslateError::NotPresent { va, level, at, entry });
-            }
-            let leaf = level == 1 || !is_table_or_page(entry);
-            if leaf {
-                // At the lowest level a block is a reserved encoding.
-                let malformed = if level == 1 { !is_table_or_page(entry) } else { !self.has_blocks(level) };
-                if malformed {
-                    return Err(TranslateError::Malformed { va, level, at, entry });
+            match self.entry(level, entry) {
+                Entry::Absent => return Err(TranslateError::NotPresent { va, level, at, entry }),
+                Entry::Malformed => return Err(TranslateError::Malformed { va, level, at, entry }),
+                Entry::Table(next) => table = next,
+                Entry::Page(base) => {
+                    let page_size = 1u64 << shift;
+                    let allowed = allowed.at(entry);
+                    return Ok(Walk {
+                        physical: base.wrapping_add(va.offset_in(page_size)),
+                        page_size,
+                        writable: allowed.writable,
+                        user: allowed.user,
+                        executable: if upper { allowed.kernel_code } else { allowed.user_code },
+                        entries,
+                        depth,
+                    });
                 }
-                let page_size = 1u64 << shift;
-                let allowed = allowed.at(entry);
-                let base = address(entry, page_size, granule, self.ds);
-                return Ok(Walk {
-                    physical: base.wrapping_add(va.offset_in(page_size)),
-                    page_size,
-                    writable: allowed.writable,
-                    user: allowed.user,
-                    executable: if upper { allowed.kernel_code } else { allowed.user_code },
-                    entries,
-                    depth,
-                });
             }
             allowed = allowed.below(entry);
-            table = address(entry, granule.bytes(), granule, self.ds);
             above = shift;
             level -= 1;
         }

@@ -1,8 +1,10 @@
 //! x86_64 page tables (Intel SDM volume 3, chapter 5; AMD APM volume 2, chapter 5).
 
 use crate::addr::{PhysAddr, VirtAddr};
+use crate::arch::present::{Entry, Shape};
 use crate::arch::{TranslateError, Walk, WalkEntry};
 use crate::memory::PhysMemory;
+use crate::view::Space;
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -66,6 +68,36 @@ impl X86PageTables {
         self.levels
     }
 
+    /// What the tables of one half look like: one top table serves both.
+    pub(in crate::arch) fn shape(&self, space: Space) -> Shape {
+        let levels = self.levels.count();
+        let (first, top) = match space {
+            Space::User => (VirtAddr::new(0), (0, 256)),
+            Space::Kernel => (VirtAddr::new(u64::MAX << (12 + 9 * u32::from(levels))), (256, 512)),
+        };
+        Shape { root: self.root, levels, page_shift: 12, stride: 9, first, top }
+    }
+
+    /// What an entry of a table of this level says.
+    pub(in crate::arch) fn entry(&self, level: u8, entry: u64) -> Entry {
+        if entry & PRESENT == 0 {
+            return Entry::Absent;
+        }
+        if level > 1 && entry & LARGE == 0 {
+            return Entry::Table(PhysAddr::new(entry & self.mask));
+        }
+        self.page(level, entry).map_or(Entry::Malformed, Entry::Page)
+    }
+
+    /// Where the page lies that an entry of this level maps, if one can: bit 12 of a large page is its PAT bit, the others
+    /// below the page's size have to be zero, and there are no large pages above level 3.
+    fn page(&self, level: u8, entry: u64) -> Option<PhysAddr> {
+        let below = (1u64 << (12 + 9 * (u32::from(level) - 1))) - 1;
+        let reserved = entry & self.mask & below & !0x1fff;
+        let fits = level == 1 || (level <= 3 && reserved == 0);
+        fits.then_some(PhysAddr::new(entry & self.mask & !below))
+    }
+
     /// Where `va` lies, and by which entries.
     ///
     /// # Errors
@@ -95,14 +127,10 @@ impl X86PageTables {
             let leaf = level == 1 || entry & LARGE != 0;
             if leaf {
                 let page_size = 1u64 << shift;
-                let base = entry & self.mask & !(page_size - 1);
-                // Bit 12 of a large page is its PAT bit; the others below the page's size have to be zero, and there
-                // are no large pages above level 3.
-                let reserved = entry & self.mask & (page_size - 1) & !0x1fff;
-                if level > 3 || (level > 1 && reserved != 0) {
+                let Some(base) = self.page(level, entry) else {
                     return Err(TranslateError::Malformed { va, level, at, entry });
-                }
-                let physical = PhysAddr::new(base | va.offset_in(page_size));
+                };
+                let physical = PhysAddr::new(base.get() | va.offset_in(page_size));
                 return Ok(Walk { physical, page_size, writable, user, executable, entries, depth });
             }
             table = PhysAddr::new(entry & self.mask);

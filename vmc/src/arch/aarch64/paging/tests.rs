@@ -1,6 +1,7 @@
 //! Walks by hand: each index was taken from the address' bits with a calculator.
 
 use super::*;
+use crate::arch::PageTables;
 use crate::memory::FlatMemory;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -200,4 +201,35 @@ fn each_failure_says_where() {
     assert_eq!(none.walk(&memory, va(0)), Err(TranslateError::NoTables { va: va(0) }));
     let odd = none.with_lower(Half { root: PhysAddr::new(0), bits: 64 });
     assert_eq!(odd.walk(&memory, va(0)), Err(TranslateError::NoTables { va: va(0) }));
+}
+
+#[test]
+fn all_pages_of_a_half_are_gone_through() {
+    let machine = machine(
+        Granule::K16,
+        47,
+        &[
+            (0x1_0000 + 0x400 * 8, 0x2_0000 | TABLE),
+            (0x2_0000 + 43 * 8, 0x3_0000 | TABLE),
+            (0x3_0000 + 0x1e2 * 8, 0x4_4000 | PAGE),
+            (0x2_0000 + 44 * 8, 0x0a00_0000 | BLOCK),
+        ],
+    );
+    let memory = FlatMemory::new(PhysAddr::new(0), &machine.ram);
+    let tables = PageTables::Aarch64(machine.tables);
+    for (space, first) in [(Space::User, 0), (Space::Kernel, 0xffff_8000_0000_0000)] {
+        let pages: Vec<_> = tables.present(&memory, space, 100).map(Result::unwrap).collect();
+        let found: Vec<_> = pages.iter().map(|page| (page.start.get() - first, page.size)).collect();
+        // Index 0x400 is bit 46; 43 and 44 are 32 MiB each, 0x1e2 is 16 KiB each.
+        let large = 0x4000_0000_0000 + 44 * 0x200_0000;
+        assert_eq!(
+            found,
+            [(0x4000_0000_0000 + 43 * 0x200_0000 + 0x1e2 * 0x4000, 16 << 10), (large, 32 << 20)]
+        );
+        for page in &pages {
+            assert_eq!(machine.walk(page.start.get()).unwrap().physical, page.physical);
+        }
+    }
+    let none = PageTables::Aarch64(Aarch64PageTables::new(Granule::K4));
+    assert_eq!(none.present(&memory, Space::User, 100).count(), 0);
 }
