@@ -327,6 +327,16 @@ fields! {
 }
 
 fields! {
+    /// `struct cpu_context` of aarch64 (`arch/arm64/include/asm/processor.h`) in a task.
+    CpuContextFields of "task_struct" {
+        x19: u64 = "thread.cpu_context.x19";
+        fp: u64 = "thread.cpu_context.fp";
+        sp: u64 = "thread.cpu_context.sp";
+        pc: u64 = "thread.cpu_context.pc";
+    }
+}
+
+fields! {
     /// `struct pt_regs` of x86_64 (`arch/x86/include/asm/ptrace.h`).
     PtRegsFields of "pt_regs" {
         r15: u64 = "r15";

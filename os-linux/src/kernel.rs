@@ -184,6 +184,7 @@ groups! {
     log_info: LogInfoFields;
     module_symbols: ModuleSymbolsFields;
     inactive_frame: InactiveFrameFields;
+    cpu_context: CpuContextFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
     task_fs: TaskFsFields;
