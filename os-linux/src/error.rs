@@ -25,14 +25,6 @@ pub enum LinuxError {
         /// What was wrong with the last of them.
         reason: String,
     },
-    /// The kernel is of an architecture that is not read.
-    #[error("Linux {release} for {architecture}: this architecture is not read yet, only x86_64 is")]
-    Architecture {
-        /// The kernel's release.
-        release: String,
-        /// The architecture.
-        architecture: &'static str,
-    },
     /// The kernel has no type information.
     #[error(
         "Linux {release} has no type information in memory (BTF, CONFIG_DEBUG_INFO_BTF): its structures cannot be read"

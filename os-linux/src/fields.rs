@@ -84,6 +84,30 @@ fields! {
 }
 
 fields! {
+    /// `struct task_struct`, as far as it leads to its CPU's run queue.
+    TaskQueueFields of "task_struct" {
+        queue: u64 = "se.cfs_rq";
+    }
+}
+
+fields! {
+    /// `struct cfs_rq` (`kernel/sched/sched.h`), of kernels that schedule groups.
+    GroupQueueFields of "cfs_rq" {
+        of_cpu: u64 = "rq";
+    }
+}
+
+fields! {
+    /// `struct rq` (`kernel/sched/sched.h`): a CPU's run queue, as far as it tells who runs.
+    CpuQueueFields of "rq" {
+        cpu: u32 = "cpu";
+        current: u64 = "curr";
+        idle: u64 = "idle";
+        online: u32 = "online";
+    }
+}
+
+fields! {
     /// `struct signal_struct` (`include/linux/sched/signal.h`): what the threads of a process share.
     SignalFields of "signal_struct" {
         thread_head: ListHead = "thread_head";
@@ -310,6 +334,16 @@ fields! {
         rbx: u64 = "bx";
         rbp: u64 = "bp";
         return_address: u64 = "ret_addr";
+    }
+}
+
+fields! {
+    /// `struct cpu_context` of aarch64 (`arch/arm64/include/asm/processor.h`) in a task.
+    CpuContextFields of "task_struct" {
+        x19: u64 = "thread.cpu_context.x19";
+        fp: u64 = "thread.cpu_context.fp";
+        sp: u64 = "thread.cpu_context.sp";
+        pc: u64 = "thread.cpu_context.pc";
     }
 }
 

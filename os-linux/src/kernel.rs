@@ -10,6 +10,7 @@ use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr};
 
 use crate::btf::Btf;
 use crate::cpus::Cpus;
+use crate::data::{FoundData, KernelImage, find_init_task, find_types};
 use crate::error::LinuxError;
 use crate::fields::*;
 use crate::find::{Found, find};
@@ -38,6 +39,8 @@ pub struct Linux<'m> {
     groups: Groups,
     symbols: OnceBox<SymbolTable>,
     cpus: OnceBox<Cpus>,
+    image: OnceBox<KernelImage>,
+    pub(crate) found: FoundData,
     overlay: Lazy<OverlayFields, LayoutError>,
 }
 
@@ -125,6 +128,9 @@ macro_rules! groups {
 
 groups! {
     task: TaskFields;
+    task_queue: TaskQueueFields;
+    group_queue: GroupQueueFields;
+    cpu_queue: CpuQueueFields;
     task_files: TaskFilesFields;
     files: FilesFields;
     fd_table: FdTableFields;
@@ -179,6 +185,7 @@ groups! {
     log_info: LogInfoFields;
     module_symbols: ModuleSymbolsFields;
     inactive_frame: InactiveFrameFields;
+    cpu_context: CpuContextFields;
     pt_regs: PtRegsFields;
     timekeeper: TimekeeperFields;
     task_fs: TaskFsFields;
@@ -250,11 +257,19 @@ impl<'m> Linux<'m> {
         let Found { identity, tables } = find(memory, vcpus)?;
         let space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
         let kernel_symbols = KernelSymbols::Kallsyms(Kallsyms::load(&space, &identity, &limits)?);
-        let known = Known::find(&kernel_symbols);
-        let (Some(start), Some(stop)) = (known.start_btf, known.stop_btf) else {
+        let mut known = Known::find(&kernel_symbols);
+        let image = OnceBox::new();
+        let make_image = || Box::new(KernelImage::of(&space, identity.stext, &limits));
+        // Symbols of functions alone: data is found by what it looks like.
+        let bounds = known.start_btf.zip(known.stop_btf);
+        let bounds = bounds.or_else(|| find_types(&space, image.get_or_init(make_image)));
+        let Some((start, stop)) = bounds else {
             return Err(LinuxError::NoTypes { release: identity.release });
         };
         let types = KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?);
+        known.init_task =
+            known.init_task.or_else(|| find_init_task(&space, image.get_or_init(make_image), &types));
+        known.prb = known.prb.or_else(|| identity.vmcoreinfo.as_ref()?.symbol("prb"));
         Ok(Self {
             memory,
             vcpus,
@@ -267,6 +282,8 @@ impl<'m> Linux<'m> {
             groups: Groups::default(),
             symbols: OnceBox::new(),
             cpus: OnceBox::new(),
+            image,
+            found: FoundData::default(),
             overlay: Lazy::default(),
         })
     }
@@ -329,6 +346,11 @@ impl<'m> Linux<'m> {
     #[must_use]
     pub fn symbols(&self) -> &SymbolTable {
         self.symbols.get_or_init(|| Box::new(self.kernel_symbols.table()))
+    }
+
+    /// The parts of the kernel's image.
+    pub(crate) fn image(&self) -> &KernelImage {
+        self.image.get_or_init(|| Box::new(KernelImage::of(&self.space, self.identity.stext, &self.limits)))
     }
 
     /// The guest's CPUs as the kernel numbers them, and which vCPU each is.

@@ -18,7 +18,7 @@
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
-//! Memory ([`vmc::PhysMemory`]) of an x86_64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
+//! Memory ([`vmc::PhysMemory`]) of an x86_64 or aarch64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
 //! what distributions build. Registers ([`vmc::Vcpus`]) only for threads that are on a CPU. No symbol file, no profile,
 //! no configuration; no allocator tricks, no file, no process (`no_std`).
 //!
@@ -60,6 +60,7 @@ extern crate alloc;
 mod btf;
 mod containers;
 mod cpus;
+mod data;
 mod elf;
 mod error;
 mod facts;

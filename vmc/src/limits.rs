@@ -78,6 +78,8 @@ pub struct Limits {
     pub debug_data_bytes: usize,
     /// Characters of a demangled name.
     pub demangled_bytes: usize,
+    /// Bytes of address space in which a kernel's image is looked for: large ones have some 64 MiB.
+    pub kernel_image_bytes: u64,
     /// Bytes of BTF: 4 to 8 MiB in distribution kernels.
     pub btf_bytes: usize,
     /// Types in BTF: 100 000 to 200 000 in distribution kernels.
@@ -150,6 +152,7 @@ impl Limits {
         symbol_bytes: 256 << 20,
         debug_data_bytes: 128 << 20,
         demangled_bytes: 2048,
+        kernel_image_bytes: 256 << 20,
         btf_bytes: 64 << 20,
         btf_types: 1 << 21,
         type_depth: 32,

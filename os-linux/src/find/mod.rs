@@ -5,6 +5,7 @@
 //! verified: its page table has to lead to its `_stext`, and to a `uts_namespace` with its release; and where there are
 //! vCPUs, theirs have to lead to the same kernel.
 
+mod aarch64;
 mod vmcoreinfo;
 mod x86_64;
 
@@ -12,9 +13,10 @@ pub use vmcoreinfo::VmcoreInfo;
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use memchr::memmem;
-use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus};
+use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::identity::KernelIdentity;
@@ -31,12 +33,16 @@ pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, 
     if let Some(found) = x86_64::find_by_tables(memory, vcpus) {
         return Ok(found);
     }
-    let roots = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64);
-    search(memory, &roots.collect::<alloc::vec::Vec<_>>())
+    search(memory, vcpus)
 }
 
 /// Looks at the start of every page.
-fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxError> {
+fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
+    let roots: Vec<_> = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64).collect();
+    let runs = |found: &Found| match &found.tables {
+        PageTables::Aarch64(tables) => aarch64::runs(memory, vcpus, tables),
+        _ => roots.is_empty() || roots.iter().any(|root| runs(memory, root, found)),
+    };
     let mut count = 0;
     let mut last = None;
     let mut not_running = None;
@@ -45,23 +51,17 @@ fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxE
             let Some(at) = region.start.checked_add(offset) else { break };
             let Some(info) = VmcoreInfo::at(memory, at) else { continue };
             count += 1;
-            let release = info.release().to_string();
             match verify(memory, info) {
-                Ok(found) if roots.is_empty() || roots.iter().any(|root| runs(memory, root, &found)) => {
-                    return Ok(found);
-                }
+                Ok(found) if runs(&found) => return Ok(found),
                 Ok(found) => not_running = Some(found),
-                Err(why) => last = Some((release, why)),
+                Err(why) => last = Some(why),
             }
         }
     }
     // A vCPU may be in firmware or in a trampoline: what was verified by itself is then all there is to go by.
     match (not_running, last) {
         (Some(found), _) => Ok(found),
-        (None, Some((release, Unverified::Aarch64))) => {
-            Err(LinuxError::Architecture { release, architecture: "aarch64" })
-        }
-        (None, Some((_, Unverified::Because(reason)))) => Err(LinuxError::NotVerified { count, reason }),
+        (None, Some(Unverified::Because(reason))) => Err(LinuxError::NotVerified { count, reason }),
         (None, None) => Err(LinuxError::NotFound {
             mib: memory.total() >> 20,
             hint: banner_hint(memory).unwrap_or_default(),
@@ -81,8 +81,6 @@ fn runs(memory: &dyn PhysMemory, root: &PageTables, found: &Found) -> bool {
 /// Why a VMCOREINFO does not lead to a kernel.
 #[derive(Debug)]
 enum Unverified {
-    /// It is of an architecture that is not read.
-    Aarch64,
     /// Something that it says does not hold.
     Because(String),
 }
@@ -90,7 +88,7 @@ enum Unverified {
 /// Does what `info` says hold in memory?
 fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, Unverified> {
     if info.is_aarch64() {
-        return Err(Unverified::Aarch64);
+        return aarch64::verify(memory, info);
     }
     x86_64::verify(memory, info)
 }
@@ -101,12 +99,17 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
     let (stext, uts) = (need("_stext")?, need("init_uts_ns")?);
     // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-    let names = uts.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
-    let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
-    match (field(0), field(2)) {
-        (Ok(system), Ok(release)) if system == b"Linux" && release == info.release().as_bytes() => {}
-        _ => return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release()))),
-    }
+    // Before VMCOREINFO told, a reference count of 32 bits came first.
+    let offsets = info.offset("uts_namespace.name").map_or(Vec::from([0, 4]), |offset| Vec::from([offset]));
+    let holds_names = |names: &VirtAddr| {
+        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
+        field(0).is_ok_and(|system| system == b"Linux")
+            && field(2).is_ok_and(|release| release == info.release().as_bytes())
+    };
+    let mut places = offsets.into_iter().map(|offset| uts.wrapping_add(offset));
+    let names = places.find(holds_names);
+    let names = names
+        .ok_or_else(|| wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())))?;
     Ok(KernelIdentity {
         release: info.release().to_string(),
         build_id: info.build_id(),

@@ -5,13 +5,11 @@
 //! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
 
 use vmc::layout::Types;
-use vmc::{Fault, PhysAddr, ReadExt, VirtAddr, VirtualMemory};
+use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 
-/// Where `struct page`s begin without KASLR, four levels (`Documentation/arch/x86/x86_64/mm.rst`).
-const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
 /// Entries up to this number are no pointers.
 const RESERVED: u64 = 4096;
 /// The largest folio is 1 GiB.
@@ -27,14 +25,6 @@ pub(crate) struct CachedFile<'k, 'm> {
     pub(crate) size: u64,
     /// Its inode.
     pub(crate) inode: VirtAddr,
-}
-
-impl Linux<'_> {
-    /// Where the `struct page`s begin: that of the page at physical address zero.
-    pub(crate) fn page_descriptions(&self) -> VirtAddr {
-        let base = self.known.vmemmap_base.and_then(|at| self.space().read_pointer(at).ok());
-        base.unwrap_or(VirtAddr::new(VMEMMAP_FIXED))
-    }
 }
 
 impl<'k, 'm> CachedFile<'k, 'm> {
@@ -99,9 +89,10 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let base = linux.page_descriptions().get();
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
-        let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
+        // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
+        let offset = linux.page_descriptions().map(|base| page.get().wrapping_sub(base.get()));
+        let (Some(into), Some(size), Some(offset)) = (into, size, offset) else {
             return Err(damaged);
         };
         if !offset.is_multiple_of(size) {
