@@ -12,16 +12,17 @@ use crate::btf::Btf;
 use crate::cpus::Cpus;
 use crate::error::LinuxError;
 use crate::fields::*;
+use crate::files::KernelFiles;
 use crate::find::{Found, find};
 use crate::fs::OverlayFields;
 use crate::identity::KernelIdentity;
-use crate::kallsyms::Kallsyms;
 use crate::lazy::Lazy;
+use crate::open::{complete, given_types, kernels_own, load_symbols};
 use crate::symbols::KernelSymbols;
 use crate::types::KernelTypes;
 
 /// Places of the kernel's TLB.
-const TLB_ENTRIES: usize = 4096;
+pub(crate) const TLB_ENTRIES: usize = 4096;
 
 /// A Linux guest.
 ///
@@ -105,6 +106,10 @@ known! {
     module_kset = "module_kset";
     module_tree = "mod_tree";
     module_bugs = "module_bug_list";
+    start_notes = "__start_notes";
+    stop_notes = "__stop_notes";
+    init_top_pgt = "init_top_pgt";
+    stext = "_stext";
 }
 
 macro_rules! groups {
@@ -246,14 +251,31 @@ impl<'m> Linux<'m> {
         vcpus: &'m dyn Vcpus,
         limits: Limits,
     ) -> Result<Self, LinuxError> {
-        let Found { identity, tables } = find(memory, vcpus)?;
-        let space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
-        let kernel_symbols = KernelSymbols::Kallsyms(Kallsyms::load(&space, &identity, &limits)?);
+        Self::open_with_files(memory, vcpus, limits, None)
+    }
+
+    /// Finds the kernel in `memory`; what it does not tell of itself (symbols, types) is taken from `files`.
+    ///
+    /// # Errors
+    /// [`LinuxError`] where there is no Linux kernel, or it tells too little and no file helps.
+    pub fn open_with_files(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        limits: Limits,
+        mut files: Option<&mut dyn KernelFiles>,
+    ) -> Result<Self, LinuxError> {
+        let Found { mut identity, tables } = find(memory, vcpus)?;
+        let mut space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
+        let kernel_symbols = load_symbols(&space, &mut identity, &limits, &mut files)?;
         let known = Known::find(&kernel_symbols);
-        let (Some(start), Some(stop)) = (known.start_btf, known.stop_btf) else {
-            return Err(LinuxError::NoTypes { release: identity.release });
+        complete(&mut identity, &space, &known, &limits);
+        if identity.vmcoreinfo.is_none() {
+            space = kernels_own(space, &known);
+        }
+        let types = match (known.start_btf, known.stop_btf) {
+            (Some(start), Some(stop)) => KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?),
+            _ => given_types(&space, &mut identity, &kernel_symbols, &mut files)?,
         };
-        let types = KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?);
         Ok(Self {
             memory,
             vcpus,

@@ -6,6 +6,7 @@
 //! vCPUs, theirs have to lead to the same kernel.
 
 mod vmcoreinfo;
+pub(crate) mod without;
 mod x86_64;
 
 pub use vmcoreinfo::VmcoreInfo;
@@ -14,10 +15,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use memchr::memmem;
-use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus};
+use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::identity::KernelIdentity;
+
+/// What a kernel's banner begins with (`linux_banner`, `init/version.c`).
+pub(crate) const BANNER: &[u8; 14] = b"Linux version ";
 
 /// A kernel, found and verified.
 #[derive(Clone, Debug)]
@@ -31,12 +35,12 @@ pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, 
     if let Some(found) = x86_64::find_by_tables(memory, vcpus) {
         return Ok(found);
     }
-    let roots = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64);
-    search(memory, &roots.collect::<alloc::vec::Vec<_>>())
+    let roots = x86_64::vcpu_roots(memory, vcpus).into_iter().map(PageTables::X86_64);
+    search(memory, vcpus, &roots.collect::<alloc::vec::Vec<_>>())
 }
 
 /// Looks at the start of every page.
-fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxError> {
+fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, roots: &[PageTables]) -> Result<Found, LinuxError> {
     let mut count = 0;
     let mut last = None;
     let mut not_running = None;
@@ -55,6 +59,10 @@ fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxE
             }
         }
     }
+    // What runs may have none, and one that is there be an earlier kernel's.
+    if let Some(found) = x86_64::find_without(memory, vcpus) {
+        return Ok(found);
+    }
     // A vCPU may be in firmware or in a trampoline: what was verified by itself is then all there is to go by.
     match (not_running, last) {
         (Some(found), _) => Ok(found),
@@ -62,9 +70,9 @@ fn search(memory: &dyn PhysMemory, roots: &[PageTables]) -> Result<Found, LinuxE
             Err(LinuxError::Architecture { release, architecture: "aarch64" })
         }
         (None, Some((_, Unverified::Because(reason)))) => Err(LinuxError::NotVerified { count, reason }),
-        (None, None) => Err(LinuxError::NotFound {
-            mib: memory.total() >> 20,
-            hint: banner_hint(memory).unwrap_or_default(),
+        (None, None) => Err(match (banner_hint(memory), x86_64::encrypted(memory, vcpus)) {
+            (None, Some(root)) => LinuxError::Encrypted { root },
+            (hint, _) => LinuxError::NotFound { mib: memory.total() >> 20, hint: hint.unwrap_or_default() },
         }),
     }
 }
@@ -100,15 +108,21 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     let wrong = Unverified::Because;
     let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
     let (stext, uts) = (need("_stext")?, need("init_uts_ns")?);
-    // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-    let names = uts.wrapping_add(info.offset("uts_namespace.name").unwrap_or(0));
-    let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
-    match (field(0), field(2)) {
-        (Ok(system), Ok(release)) if system == b"Linux" && release == info.release().as_bytes() => {}
-        _ => return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release()))),
-    }
+    // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each. Where it lies in the
+    // namespace is told since 5.11; before, a counter of references stands in front of it.
+    let told = info.offset("uts_namespace.name").map(|offset| uts.wrapping_add(offset));
+    let places = told.into_iter().chain([0, 4, 8].map(|offset| uts.wrapping_add(offset)));
+    let right = |names: &VirtAddr| {
+        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
+        field(0).is_ok_and(|system| system == b"Linux")
+            && field(2).is_ok_and(|release| release == info.release().as_bytes())
+    };
+    let Some(names) = places.into_iter().find(right) else {
+        return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())));
+    };
     Ok(KernelIdentity {
         release: info.release().to_string(),
+        banner: None,
         build_id: info.build_id(),
         stext,
         names,
@@ -119,7 +133,6 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
 
 /// What else says that this is (or is not) a Linux guest: its banner.
 fn banner_hint(memory: &dyn PhysMemory) -> Option<String> {
-    const BANNER: &[u8] = b"Linux version ";
     let finder = memmem::Finder::new(BANNER);
     for region in memory.regions() {
         // Only where memory is lent: a search through a slow target would take longer than the hint is worth.
@@ -131,7 +144,7 @@ fn banner_hint(memory: &dyn PhysMemory) -> Option<String> {
             let release = core::str::from_utf8(rest.get(..end)?).ok()?;
             if release.starts_with(|c: char| c.is_ascii_digit()) && release.contains('.') {
                 return Some(format!(
-                    "; a banner says Linux {release}, built without it (CONFIG_CRASH_DUMP, CONFIG_VMCORE_INFO): not read yet"
+                    "; a banner says Linux {release}, but no page tables lead to its image"
                 ));
             }
         }

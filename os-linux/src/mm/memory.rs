@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use once_cell::race::OnceBox;
-use vmc::arch::x86_64::X86PageTables;
 use vmc::space::by_pages;
 use vmc::{AddressSpace, Fault, PageTables, PhysAddr, ReadError, TranslateError, VirtAddr, VirtualMemory};
 
@@ -47,7 +46,7 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
             source: ReadError::new(pgd, why),
         })?;
         let tables = match linux.tables() {
-            PageTables::X86_64(kernel) => PageTables::X86_64(X86PageTables::new(root, kernel.levels())),
+            PageTables::X86_64(kernel) => PageTables::X86_64(kernel.with_root(root)),
             other => *other,
         };
         let space = AddressSpace::with_tlb(linux.memory(), tables, TLB_ENTRIES);
