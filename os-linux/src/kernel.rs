@@ -110,6 +110,7 @@ known! {
     stop_notes = "__stop_notes";
     init_top_pgt = "init_top_pgt";
     stext = "_stext";
+    init_uts_ns = "init_uts_ns";
 }
 
 macro_rules! groups {

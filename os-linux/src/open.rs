@@ -10,8 +10,8 @@ use vmc::{AddressSpace, Limits, PageTables, ReadExt, VirtAddr};
 use crate::elf::build_id;
 use crate::error::LinuxError;
 use crate::files::{Checks, GivenSymbols, KernelFiles};
-use crate::find::BANNER;
 use crate::find::without::banner;
+use crate::find::{BANNER, names_at};
 use crate::identity::KernelIdentity;
 use crate::image::Image;
 use crate::kallsyms::Kallsyms;
@@ -86,6 +86,9 @@ pub(crate) fn complete(
         && let Some(stext) = known.stext
     {
         identity.stext = stext;
+        // There may be more of its kind: those that the image was made with.
+        let names = known.init_uts_ns.and_then(|at| names_at(space, at, &identity.release));
+        identity.names = names.unwrap_or(identity.names);
     }
     if identity.build_id.is_none()
         && let (Some(start), Some(stop)) = (known.start_notes, known.stop_notes)

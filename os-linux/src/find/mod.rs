@@ -111,13 +111,7 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each. Where it lies in the
     // namespace is told since 5.11; before, a counter of references stands in front of it.
     let told = info.offset("uts_namespace.name").map(|offset| uts.wrapping_add(offset));
-    let places = told.into_iter().chain([0, 4, 8].map(|offset| uts.wrapping_add(offset)));
-    let right = |names: &VirtAddr| {
-        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
-        field(0).is_ok_and(|system| system == b"Linux")
-            && field(2).is_ok_and(|release| release == info.release().as_bytes())
-    };
-    let Some(names) = places.into_iter().find(right) else {
+    let Some(names) = told.into_iter().chain([uts]).find_map(|at| names_at(space, at, info.release())) else {
         return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())));
     };
     Ok(KernelIdentity {
@@ -128,6 +122,15 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
         names,
         kaslr_offset: info.kaslr_offset(),
         vmcoreinfo: Some(info),
+    })
+}
+
+/// The `struct new_utsname` with this release at the start of a `struct uts_namespace`, or behind its counter of references.
+pub(crate) fn names_at(space: &AddressSpace<'_>, namespace: VirtAddr, release: &str) -> Option<VirtAddr> {
+    [0, 4, 8].map(|offset| namespace.wrapping_add(offset)).into_iter().find(|names| {
+        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
+        field(0).is_ok_and(|system| system == b"Linux")
+            && field(2).is_ok_and(|found| found == release.as_bytes())
     })
 }
 
