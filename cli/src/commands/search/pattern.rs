@@ -52,7 +52,7 @@ impl Pattern {
 fn hex(text: &str) -> Result<Vec<String>, String> {
     let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
     let wrong = || format!("{text}: bytes are pairs of hexadecimal digits or ?");
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err(wrong());
     }
     let half = |digit: char| match digit {
