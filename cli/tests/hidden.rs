@@ -123,7 +123,7 @@ fn exactly_the_process_and_the_module_that_were_hidden_are_named() {
                 return;
             }
             let name = copy.to_str().unwrap();
-            assert!(rows(&["ps"], name).iter().all(|row| row["pid"].to_string() != pid));
+            assert!(rows(&["ps"], name).iter().all(|row| row["pid"] != pid.parse::<u64>().unwrap()));
             let all = rows(&["ps", "--all-ways"], name);
             assert_eq!(marked(&all), [("sig", task_ways.to_vec())], "{guest}");
             assert_eq!(all.len(), processes.len());

@@ -57,12 +57,12 @@ class Archive:
         self.mirror = mirror or own_mirror()
         self.known = {}     # suite -> names of its packages, or what went wrong
 
-    def fetch(self, suite, packages, fresh, into=None):
+    def fetch(self, suite, packages, fresh):
         """Runs fetch-kernels; packages may be none (the lists only)."""
         env = dict(os.environ, CHECK_VALID_UNTIL=valid_until())
         if not fresh:
             env['NO_UPDATE'] = '1'
-        run = subprocess.run([FETCH, into or self.folder, self.mirror, suite, *packages],
+        run = subprocess.run([FETCH, self.folder, self.mirror, suite, *packages],
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
         if run.returncode:
             lines = [line[3:] for line in run.stdout.decode(errors='replace').split('\n')
@@ -128,14 +128,13 @@ class Archive:
             reasons.append(f'suite {suite}: no linux-image-{pattern}')
         raise Missing('; '.join(reasons))
 
-    def package(self, suite, name, debian, into=None):
+    def package(self, suite, name, debian):
         """The path of a package of an architecture, downloaded where it is not there."""
         about = self.cache(suite, 'show', '--no-all-versions', f'{name}:{debian}')
         version = re.search(r'^Version: (\S+)$', about, re.M)
         if not version:
             raise Missing(f'suite {suite}: no {name}:{debian}')
-        into = into or self.folder
-        path = os.path.join(into, f'{name}_{version[1].replace(":", "%3a")}_{debian}.deb')
+        path = os.path.join(self.folder, f'{name}_{version[1].replace(":", "%3a")}_{debian}.deb')
         if not os.path.exists(path):
-            self.fetch(suite, [f'{name}:{debian}'], fresh=False, into=into)
+            self.fetch(suite, [f'{name}:{debian}'], fresh=False)
         return path

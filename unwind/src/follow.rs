@@ -10,7 +10,9 @@ use vmc::{VirtAddr, VirtualMemory};
 use crate::row_step::RegisterFile;
 
 /// How many places a function's jumps lead to: each is gone to once.
-const PLACES: usize = 48;
+const PLACES: usize = 192;
+/// How many of them may wait while one is followed.
+const WAITING: usize = 48;
 
 /// A caller, and how it was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +134,7 @@ pub(crate) fn to_return<R: RegisterFile>(
     let mut places = Places { targets: [0; PLACES], count: 0 };
     let mut left = steps;
     // The ways that were not taken at branches; one is tried when the way before it leads nowhere.
-    let mut open = [start; PLACES];
+    let mut open = [start; WAITING];
     let mut count = 1;
     while let Some(next) = usize::checked_sub(count, 1) {
         count = next;

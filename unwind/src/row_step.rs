@@ -36,6 +36,9 @@ pub(crate) trait RegisterFile: Copy {
         None
     }
 
+    /// Is there a call right before `ip`? Then that may be a return address.
+    fn is_called_before<V: VirtualMemory + ?Sized>(memory: &V, ip: VirtAddr) -> bool;
+
     /// An address that was computed: it wraps where the architecture's do.
     #[inline]
     fn wrap(address: u64) -> u64 {

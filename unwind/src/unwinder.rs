@@ -141,7 +141,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_
                     return Err(Stop::Limit);
                 }
                 let described = table.describe::<R::Unfinished>(link, &mut self.cache.scratch);
-                if matches!(described, Err(RowError::NoFde { .. })) {
+                if let Err(error) = &described
+                    && error.leaves_the_code()
+                {
                     return self.step_bare(cfa);
                 }
                 match described.map_err(|error| self.row_error(error, bias))? {

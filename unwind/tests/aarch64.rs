@@ -206,6 +206,16 @@ fn what_does_not_fit_a_compact_rule_is_a_whole_one() {
     assert_eq!(caller.get(AArch64::X30), Some(BIAS + 0x1010));
 }
 
+/// `DW_CFA_AARCH64_negate_ra_state_with_pc`: gimli does not know it, the code does.
+#[test]
+fn instructions_that_are_not_known_leave_the_code() {
+    let mut cfi = cfi();
+    cfi.fde(0, TRAMPOLINE - BIAS - 0x100, 0x200, &[0x2c, DEF_CFA_OFFSET, 16, 0x9e, 2]);
+    let frame = signal_frame(BIAS + 0x2004, STACK + 0x2000, 0);
+    let (frames, stop) = walk_from(&cfi.module(BIAS), registers(0x3000, TRAMPOLINE), &frame);
+    assert_eq!((ips(&frames), stop), (vec![0x3000, 0x5000, 0x2004], Stop::End));
+}
+
 #[test]
 fn an_unreadable_stack_is_named() {
     let (frames, stop) = walk(0x1004, 0, &[1]);

@@ -7,9 +7,9 @@ mod common;
 use common::Random;
 use vmc::view::{FoundBy, Stop};
 use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
-use vmc_unwind::aarch64::Registers;
+use vmc_unwind::aarch64::{Registers, Signature};
 use vmc_unwind::gimli::{AArch64, Register};
-use vmc_unwind::{Cache, Frame, Module, ModuleMap, Unwinder};
+use vmc_unwind::{Cache, Frame, Module, ModuleMap, Unwinder, guess_callers_aarch64};
 
 const CODE: u64 = 0xaaaa_0000_0000;
 const STACK: u64 = 0xffff_f000_0000;
@@ -189,6 +189,11 @@ fn functions_without_frame_pointer_and_stubs_are_followed() {
     let memory = Memory { code: code(&[(0x10, BIG)]), stack };
     let (frames, _) = walk(&memory, registers(0x24, 0, CODE + 0x24));
     assert_eq!((ips(&frames), frames[1].sp.get()), (vec![0x24, 0x810], STACK + 0x1_1230));
+    // The same, if what it calls does not come back.
+    let mut parts = code(&[(0x10, BIG)]);
+    parts[0x24..0x38].fill(0);
+    let (frames, _) = walk(&Memory { code: parts, ..memory }, registers(0x24, 0, CODE + 0x24));
+    assert_eq!((ips(&frames), frames[1].sp.get()), (vec![0x24, 0x810], STACK + 0x1_1230));
     // Where it has begun to.
     let memory = Memory { code: code(&[(0x10, BIG)]), stack: vec![] };
     for (ip, taken) in [(0x10, 0), (0x14, 0), (0x18, 0)] {
@@ -265,4 +270,20 @@ fn noise_is_walked_in_bounds() {
             || two[0].sp <= two[1].sp
             || two[1].interrupted_by_signal));
     }
+}
+
+#[test]
+fn guesses_lie_behind_calls() {
+    let memory = Memory {
+        code: code(&[(0x10, FRAMED)]),
+        stack: vec![7, STARTED | 0x55 << 48, CODE + 0x24, CODE + 0x20, STACK, 0],
+    };
+    let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);
+    let modules = ModuleMap::new(vec![Module { range, bias: 0, table: None, index: 0 }]);
+    let from = VirtAddr::new(STACK + 1);
+    let frames = guess_callers_aarch64(&modules, &memory, from, &Limits::default(), Signature::default());
+    let found: Vec<_> =
+        frames.iter().map(|frame| (frame.address.address().get() - CODE, frame.sp.get() - STACK)).collect();
+    assert_eq!(found, [(0x810, 16), (0x24, 24)]);
+    assert!(frames.iter().all(|frame| frame.found_by == FoundBy::Scan && frame.address.is_return_address()));
 }

@@ -6,10 +6,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Random, Words, functions, libc, times};
+use common::{Random, Words, functions, libc, libc_aarch64, times};
 use vmc::{Limits, VirtAddr};
 use vmc_unwind::x86_64::Registers;
-use vmc_unwind::{Cache, Module, ModuleMap, RowError, Scratch, Section, Sections, UnwindTable, Unwinder};
+use vmc_unwind::{
+    Cache, Module, ModuleMap, RowError, Scratch, Section, Sections, UnwindTable, Unwinder, aarch64,
+};
 
 /// Looks up some addresses and walks a stack of noise from each.
 fn exercise(
@@ -33,8 +35,16 @@ fn exercise(
         let _ = table.row_for(ip, scratch);
         let memory = Words(0x1000, stack);
         let general = core::array::from_fn(|n| 0x1000 + 8 * n as u64);
-        let mut walk = Unwinder::new(&modules, &memory, &limits)
-            .walk(Registers::with_all(VirtAddr::new(ip), general), &mut cache);
+        let unwinder = Unwinder::new(&modules, &memory, &limits);
+        let mut walk = unwinder.walk(Registers::with_all(VirtAddr::new(ip), general), &mut cache);
+        assert!(walk.by_ref().count() <= limits.frames);
+        let _ = walk.stop();
+        let general =
+            core::array::from_fn(
+                |n| if n == 30 { ip ^ 0x5500_0000_0000_0040 } else { 0x1000 + 8 * n as u64 },
+            );
+        let registers = aarch64::Registers::with_all(VirtAddr::new(ip), VirtAddr::new(0x1000), general);
+        let mut walk = unwinder.walk_aarch64(registers, &mut cache);
         assert!(walk.by_ref().count() <= limits.frames);
         let _ = walk.stop();
     }
@@ -42,8 +52,13 @@ fn exercise(
 
 #[test]
 fn flipped_bits() {
-    let Some(original) = libc() else { return };
-    let functions = functions(&original);
+    for original in [libc(), libc_aarch64()].into_iter().flatten() {
+        flip_bits(&original);
+    }
+}
+
+fn flip_bits(original: &Sections) {
+    let functions = functions(original);
     assert!(functions.len() > 1000);
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut scratch = Scratch::new();
@@ -64,8 +79,13 @@ fn flipped_bits() {
 /// Whole entries of noise behind a CIE that is believed.
 #[test]
 fn noise_for_instructions() {
-    let Some(original) = libc() else { return };
-    let functions = functions(&original);
+    for original in [libc(), libc_aarch64()].into_iter().flatten() {
+        put_noise(&original);
+    }
+}
+
+fn put_noise(original: &Sections) {
+    let functions = functions(original);
     let mut random = Random(0xfeed_beef);
     let mut scratch = Scratch::new();
     for _ in times(300) {
@@ -74,7 +94,7 @@ fn noise_for_instructions() {
         let mut at = 0;
         // Every entry keeps its length, its CIE and its addresses.
         while let Some(length) = bytes.get(at..at + 4) {
-            let length = u32::from_le_bytes(length.try_into().unwrap()) as usize;
+            let length = length.try_into().map_or(0, u32::from_le_bytes) as usize;
             if length == 0 {
                 break;
             }

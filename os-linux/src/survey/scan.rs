@@ -117,9 +117,9 @@ impl<'k, 'm> Scan<'k, 'm> {
         };
         let named = linux.known.task_cache.and_then(|at| space.read_pointer(at).ok());
         let cache = named.or_else(|| {
-            let tried = (0..=10).filter_map(|order| Some((order, cache_of(order)?)));
+            let mut tried = (0..=10).filter_map(|order| Some((order, cache_of(order)?)));
             let fits = |(order, cache): &(u32, VirtAddr)| size_of(*cache) == Some(4096u64 << order);
-            tried.filter(fits).map(|(_, cache)| cache).last()
+            tried.find(fits).map(|(_, cache)| cache)
         })?;
         let size = size_of(cache)?;
         let stride = u64::from(caches.stride.read(space, cache).ok()?);
@@ -133,6 +133,8 @@ impl<'k, 'm> Scan<'k, 'm> {
         let regions: Vec<_> = self.linux.memory().regions().to_vec();
         let step = usize::try_from(mark.page * PAGES).unwrap_or(0);
         let mut buffer = alloc::vec![0u8; step.min(1 << 16)];
+        // Slabs do not overlap: together they are no more than the memory, but for those that end early.
+        let mut left = self.linux.memory().total().saturating_mul(2);
         for region in regions {
             let first = region.start.get() >> 12;
             let last = region.end().get() >> 12;
@@ -149,7 +151,13 @@ impl<'k, 'm> Scan<'k, 'm> {
                     for frame in slabs {
                         let start = frame << 12;
                         let len = mark.size.min(region.end().get().saturating_sub(start));
-                        self.range(PhysAddr::new(start), len, Some(mark.objects))?;
+                        let start = PhysAddr::new(start);
+                        left = left.checked_sub(len).ok_or(LinuxError::Broken {
+                            what: "the slabs of tasks",
+                            at: VirtAddr::new(start.get().wrapping_add(self.direct_map)),
+                            reason: "they are larger than the memory",
+                        })?;
+                        self.range(start, len, Some(mark.objects))?;
                     }
                 }
                 frame += PAGES;
@@ -175,7 +183,7 @@ impl<'k, 'm> Scan<'k, 'm> {
             for place in places {
                 let head = u64_at(bytes, place).unwrap_or(0);
                 if head < LOWEST_KERNEL
-                    || head % 8 != 0
+                    || !head.is_multiple_of(8)
                     || u64_at(bytes, place + 8).unwrap_or(0) < LOWEST_KERNEL
                 {
                     continue;

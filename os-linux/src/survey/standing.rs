@@ -86,7 +86,7 @@ impl Linux<'_> {
             let [next, previous]: [u64; 2] = space.read_value(head)?;
             let back = |neighbour: u64, word: u64| {
                 neighbour != 0
-                    && neighbour % 8 == 0
+                    && neighbour.is_multiple_of(8)
                     && space.read_u64(VirtAddr::new(neighbour).wrapping_add(word)) == Ok(head.get())
             };
             Ok(back(next, 8) || back(previous, 0))

@@ -26,6 +26,9 @@ const CHILDREN: usize = 4;
 const MEMORY: usize = 5;
 const NAMES: [&str; 6] = ["task_list", "thread_lists", "pid_idr", "run_queues", "children", "memory"];
 
+/// A walk of [`Numbers`].
+type NumberWalk = fn(&mut Numbers, &Linux<'_>, VirtAddr, &mut RowErrors, &mut dyn FnMut(VirtAddr, bool));
+
 /// Everything that was found, and by which ways.
 struct Search<'k, 'm> {
     linux: &'k Linux<'m>,
@@ -130,11 +133,7 @@ impl<'k, 'm> Search<'k, 'm> {
     }
 
     /// Goes through a namespace of numbers, by its address or by a `struct pid`.
-    fn number(
-        &mut self,
-        at: VirtAddr,
-        walk: fn(&mut Numbers, &Linux<'_>, VirtAddr, &mut RowErrors, &mut dyn FnMut(VirtAddr, bool)),
-    ) {
+    fn number(&mut self, at: VirtAddr, walk: NumberWalk) {
         let Some(mut numbers) = self.numbers.take() else { return };
         let mut tasks = Vec::new();
         walk(&mut numbers, self.linux, at, &mut self.errors, &mut |task, own| tasks.push((task, own)));

@@ -39,6 +39,8 @@ pub(in crate::aarch64) struct Taken {
     saved: [Option<i64>; SAVED],
     /// Which of them got other values.
     written: u32,
+    /// A register that holds a number: what is taken off the stack, where that is too much for one instruction.
+    number: Option<(u16, u64)>,
 }
 
 impl Window {
@@ -159,7 +161,7 @@ impl Window {
 
 impl Taken {
     /// Where the function begins.
-    const START: Self = Self { sp: Some(0), fp: None, saved: [None; SAVED], written: 0 };
+    const START: Self = Self { sp: Some(0), fp: None, saved: [None; SAVED], written: 0, number: None };
 
     /// What the function that begins at `start` has done where it has made its record: for those that always make one, near
     /// their start.
@@ -201,8 +203,24 @@ impl Taken {
                 self.write(1 << X29);
                 self.fp = self.sp.and_then(|sp| sp.checked_add(plus));
             }
+            Effect::Sum { to: SP, from: SP, other, minus } => {
+                let number = self.number.filter(|(holder, _)| *holder == other);
+                let plus = number.and_then(|(_, number)| {
+                    let number = i64::try_from(number).ok()?;
+                    if minus { number.checked_neg() } else { Some(number) }
+                });
+                self.sp = self.sp.zip(plus).and_then(|(sp, plus)| sp.checked_add(plus));
+            }
             Effect::Set { to, .. } | Effect::Sum { to, .. } => self.write(1 << to),
-            Effect::Number { to, .. } | Effect::Part { to, .. } => self.write(1 << to),
+            Effect::Number { to, value } => {
+                self.write(1 << to);
+                self.number = Some((to, value));
+            }
+            Effect::Part { to, value, shift } => {
+                let before = self.number.filter(|(holder, _)| *holder == to);
+                self.write(1 << to);
+                self.number = before.map(|(_, before)| (to, before & !(0xffff << shift) | value << shift));
+            }
             Effect::Write(lost) => self.write(lost),
             Effect::Access(access) => self.access(&access),
             Effect::Call => self.write(1 << X30),
@@ -212,6 +230,7 @@ impl Taken {
 
     fn write(&mut self, lost: u32) {
         self.written |= lost;
+        self.number = self.number.filter(|(holder, _)| lost >> holder & 1 == 0);
         if lost >> X29 & 1 == 1 {
             self.fp = None;
         }

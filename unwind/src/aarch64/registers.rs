@@ -5,8 +5,9 @@
 use core::fmt;
 
 use gimli::Register;
-use vmc::VirtAddr;
+use vmc::{VirtAddr, VirtualMemory};
 
+use super::code::call_before;
 use super::signature::Signature;
 use crate::cfi::AddressSize;
 use crate::row_step::RegisterFile;
@@ -164,6 +165,10 @@ impl RegisterFile for Registers {
     #[inline]
     fn keep_callee_saved(&mut self) {
         self.known &= KEPT;
+    }
+
+    fn is_called_before<V: VirtualMemory + ?Sized>(memory: &V, ip: VirtAddr) -> bool {
+        call_before(memory, ip)
     }
 
     #[inline]

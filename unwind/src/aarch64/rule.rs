@@ -1,8 +1,9 @@
-//! [`Rule`]: the rules of an ordinary row, in 20 bytes.
+//! [`Rule`]: the rules of an ordinary row, in 24 bytes.
 
-use gimli::Register;
+use gimli::{AArch64, Register};
+use vmc::VirtAddr;
 
-use super::registers::{SP, X19, X30};
+use super::registers::{PC, SP, X19, X30};
 use crate::cfi::words;
 
 /// How many registers a rule has places for: x19 to x30.
@@ -16,20 +17,41 @@ pub(crate) struct Rule {
     pub(crate) cfa_offset: i32,
     /// In words from the CFA: below all that is stored.
     base: i16,
+    /// Bit n: the register of place n is stored.
+    stored: u16,
     /// The number of the CFA register.
     pub(crate) cfa_register: u8,
     /// Is the frame the outermost?
     pub(crate) outermost: bool,
-    /// In words from the base; zero: keeps its value.
+    /// In words from the base.
     places: [u8; PLACES],
 }
 
+/// The bit of x30's place.
+const LINK: u16 = 1 << (X30 - X19);
+
 impl Rule {
-    /// Where x19 to x30 are stored, in words from the CFA; nothing where one keeps its value.
+    /// Where the return address is stored, if it is.
     #[inline]
-    pub(crate) fn places(&self) -> impl Iterator<Item = (u16, Option<i64>)> + '_ {
-        let place = |place: u8| (place != 0).then(|| i64::from(self.base) + i64::from(place));
-        (X19..).zip(self.places.iter().map(move |at| place(*at)))
+    pub(crate) fn link(&self, cfa: u64) -> Option<VirtAddr> {
+        if self.stored & LINK != 0 { Some(self.place(cfa, X30 - X19)) } else { None }
+    }
+
+    /// Those of x19 to x29 that are stored, and where.
+    #[inline]
+    pub(crate) fn saved(&self, cfa: u64) -> impl Iterator<Item = (u16, VirtAddr)> + '_ {
+        let mut left = self.stored & !LINK;
+        core::iter::from_fn(move || {
+            let index = left.trailing_zeros() as u16;
+            left &= left.checked_sub(1)?;
+            Some((X19 + index, self.place(cfa, index)))
+        })
+    }
+
+    #[inline]
+    fn place(&self, cfa: u64, index: u16) -> VirtAddr {
+        let place = self.places.get(usize::from(index)).copied().unwrap_or_default();
+        VirtAddr::new(cfa.wrapping_add_signed((i64::from(self.base) + i64::from(place)) * 8))
     }
 }
 
@@ -117,7 +139,8 @@ impl crate::cfi::Unfinished for Unfinished {
     }
 
     fn is_ignored(register: Register) -> bool {
-        register.0 > SP + 1
+        // The state of signing has an instruction of its own, and nothing else may be done to it.
+        register.0 > PC && register != AArch64::RA_SIGN_STATE
     }
 
     fn finish(self) -> Option<Rule> {
@@ -125,16 +148,18 @@ impl crate::cfi::Unfinished for Unfinished {
             return None;
         }
         let stored = self.saved.into_iter().filter(|words| *words != 0);
-        let base = stored.min().map_or(Some(0), |lowest| lowest.checked_sub(1))?;
-        let mut places = [0; PLACES];
-        for (place, words) in places.iter_mut().zip(self.saved) {
+        let base = stored.min().unwrap_or(0);
+        let (mut places, mut stored) = ([0; PLACES], 0);
+        for (index, (place, words)) in places.iter_mut().zip(self.saved).enumerate() {
             if words != 0 {
                 *place = u8::try_from(words.checked_sub(base)?).ok()?;
+                stored |= 1 << index;
             }
         }
         Some(Rule {
             cfa_offset: i32::try_from(self.cfa_offset).ok()?,
             base,
+            stored,
             cfa_register: u8::try_from(self.cfa_register).ok()?,
             outermost: self.outermost,
             places,
@@ -148,8 +173,8 @@ mod tests {
     use crate::cfi::Unfinished as _;
 
     #[test]
-    fn a_rule_takes_20_bytes() {
-        assert_eq!(size_of::<Rule>(), 20);
+    fn a_rule_takes_24_bytes() {
+        assert_eq!(size_of::<Rule>(), 24);
     }
 
     #[test]
@@ -160,9 +185,10 @@ mod tests {
         for (number, offset) in [(29, -4096), (30, -4088), (19, -4080), (28, -2064), (72, -8)] {
             assert_eq!(rule.save(Register(number), offset), Some(()));
         }
-        let places: alloc::vec::Vec<_> =
-            rule.finish().unwrap().places().filter_map(|(number, place)| Some((number, place?))).collect();
-        assert_eq!(places, [(19, -510), (28, -258), (29, -512), (30, -511)]);
+        let finished = rule.finish().unwrap();
+        let places: alloc::vec::Vec<_> = finished.saved(0x1_0000).collect();
+        assert_eq!(places, [(19, 0xf010), (28, 0xf7f0), (29, 0xf000)].map(|(n, at)| (n, VirtAddr::new(at))));
+        assert_eq!(finished.link(0x1_0000), Some(VirtAddr::new(0xf008)));
         // Too far from one another.
         rule.save(Register(20), -2048).unwrap();
         assert_eq!(rule.finish(), None);

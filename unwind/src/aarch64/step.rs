@@ -3,7 +3,7 @@
 use vmc::{VirtAddr, VirtualMemory};
 
 use super::bare::bare_step;
-use super::registers::{Registers, SP, X30};
+use super::registers::{Registers, SP};
 use super::rule::{Rule, Unfinished};
 use crate::cache::{Cache, Rules};
 use crate::machine::{Bare, BareFrame, Machine};
@@ -32,37 +32,31 @@ impl Machine for Registers {
         if rule.outermost {
             return Err(NoCaller::Outermost);
         }
-        let mut caller = *self;
-        caller.keep_callee_saved();
-        let mut stored = None;
-        for (number, words) in rule.places() {
-            let Some(words) = words else { continue };
-            let read = memory.read_u64(VirtAddr::new(cfa.wrapping_add_signed(words * 8)));
-            match read {
-                Ok(value) if number == X30 => stored = Some(value),
-                Ok(value) => caller.put(number, value),
-                Err(error) if number == X30 => return Err(NoCaller::NotResident(error.addr)),
-                Err(error) => {
-                    notes.unread = notes.unread.or(Some(error.addr));
-                    caller.forget(gimli::Register(number));
-                }
-            }
-        }
+        let stored = rule.link(cfa);
         let link = match stored {
-            Some(link) => link,
+            Some(at) => memory.read_u64(at).map_err(|error| NoCaller::NotResident(error.addr))?,
             None => self.link().ok_or(NoCaller::Contradiction)?,
         };
         // Only a frame that has stored nothing may be as low as its caller's.
         let sp = self.sp().get();
         if cfa < sp || (cfa == sp && stored.is_some()) {
-            if !on_other_stack::<Registers, V>(memory, cfa, self.sp(), cfa_register) {
+            if !on_other_stack::<Self, V>(memory, cfa, self.sp(), cfa_register) {
                 return Err(NoCaller::Contradiction);
             }
             notes.switched = true;
         }
-        caller.put(SP, cfa);
-        caller.return_to(link);
-        *self = caller;
+        self.keep_callee_saved();
+        for (number, at) in rule.saved(cfa) {
+            match memory.read_u64(at) {
+                Ok(value) => self.put(number, value),
+                Err(error) => {
+                    notes.unread = notes.unread.or(Some(error.addr));
+                    self.forget(gimli::Register(number));
+                }
+            }
+        }
+        self.put(SP, cfa);
+        self.return_to(link);
         Ok(())
     }
 

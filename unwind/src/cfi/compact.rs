@@ -37,6 +37,8 @@ pub(crate) fn from_row<U: Unfinished>(row: &RawRow, return_column: Register) -> 
             gimli::RegisterRule::Offset(offset) => rule.save(*register, *offset)?,
             gimli::RegisterRule::Undefined => rule.undefine(*register)?,
             gimli::RegisterRule::SameValue => rule.keep(*register)?,
+            // The state of signing: signatures are taken off wherever they are.
+            gimli::RegisterRule::Constant(_) => {}
             _ if U::is_ignored(*register) => {}
             _ => return None,
         }

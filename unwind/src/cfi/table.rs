@@ -44,6 +44,17 @@ pub enum RowError {
     },
 }
 
+impl RowError {
+    /// Is the code itself all that is left to go by? None describes it, or by an instruction that came after gimli (on aarch64
+    /// those for signatures over program counters).
+    pub(crate) const fn leaves_the_code(&self) -> bool {
+        matches!(
+            self,
+            Self::NoFde { .. } | Self::Malformed { reason: gimli::Error::UnknownCallFrameInstruction(_), .. }
+        )
+    }
+}
+
 /// Room for evaluating rows. gimli moves whole rows about, so a row is kept small: x86_64 has 17 columns that matter,
 /// aarch64 33, and no compiler writes rules for more than a few others.
 pub(crate) struct Storage;

@@ -3,10 +3,11 @@
 use core::fmt;
 
 use gimli::Register;
-use vmc::VirtAddr;
+use vmc::{VirtAddr, VirtualMemory};
 
 use crate::cfi::AddressSize;
 use crate::row_step::RegisterFile;
+use crate::x86_64;
 
 /// General registers and instruction pointer of one frame.
 ///
@@ -119,6 +120,11 @@ impl RegisterFile for Registers {
 
     fn keep_callee_saved(&mut self) {
         self.known &= KEPT;
+    }
+
+    fn is_called_before<V: VirtualMemory + ?Sized>(memory: &V, ip: VirtAddr) -> bool {
+        // Calls are the same bytes as in 64-bit code.
+        x86_64::Registers::is_called_before(memory, ip)
     }
 }
 

@@ -11,6 +11,5 @@ pub(crate) mod rule;
 mod signal;
 pub(crate) mod step;
 
-pub(crate) use code::call_before;
 pub(crate) use forward::to_return;
 pub use registers::Registers;

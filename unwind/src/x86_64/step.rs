@@ -4,6 +4,7 @@ use gimli::Register;
 use vmc::{VirtAddr, VirtualMemory};
 
 use super::bare::bare_step;
+use super::code::call_before;
 use super::registers::{CALLEE_SAVED, RIP, RSP, Registers};
 use super::rule::Rule;
 use super::rule::Unfinished;
@@ -106,5 +107,9 @@ impl RegisterFile for Registers {
 
     fn keep_callee_saved(&mut self) {
         self.keep_callee_saved();
+    }
+
+    fn is_called_before<V: VirtualMemory + ?Sized>(memory: &V, ip: VirtAddr) -> bool {
+        call_before(memory, ip).is_some()
     }
 }

@@ -115,9 +115,18 @@ pub(crate) const LIBC: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 
 /// The sections of the host's libc; where it has none, says so, and the test has nothing to do.
 pub(crate) fn libc() -> Option<Sections> {
-    let sections = sections_of(LIBC);
+    sections_or_skip(LIBC)
+}
+
+/// Those of Debian's libc6-arm64-cross.
+pub(crate) fn libc_aarch64() -> Option<Sections> {
+    sections_or_skip("/usr/aarch64-linux-gnu/lib/libc.so.6")
+}
+
+fn sections_or_skip(path: &str) -> Option<Sections> {
+    let sections = sections_of(path);
     if sections.is_none() {
-        skip(&format!("{LIBC} is not there, or no little-endian ELF file"));
+        skip(&format!("{path} is not there, or no little-endian ELF file"));
     }
     sections
 }

@@ -1,18 +1,27 @@
 //! The quick way to a rule against gimli's rows, over libc whole and damaged.
 
 use super::*;
-use crate::x86_64::rule;
 use alloc::vec;
 use object::{Object, ObjectSection};
 
-/// The quick way and gimli's agree, on what libc holds and on what is left of it after bits were flipped.
 #[test]
 fn the_quick_way_is_the_same_way() {
+    agrees::<crate::x86_64::rule::Unfinished>("/lib/x86_64-linux-gnu/libc.so.6");
+}
+
+#[test]
+fn the_quick_way_is_the_same_way_on_aarch64() {
+    agrees::<crate::aarch64::rule::Unfinished>("/usr/aarch64-linux-gnu/lib/libc.so.6");
+}
+
+/// The quick way and gimli's agree, on what libc holds and on what is left of it after bits were flipped.
+fn agrees<U: Unfinished<Rule: PartialEq>>(path: &str) {
     extern crate std;
-    let Ok(file) = std::fs::read("/lib/x86_64-linux-gnu/libc.so.6") else {
+    let Ok(file) = std::fs::read(path) else {
+        assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "{path} is not there");
         let _ = std::io::Write::write_fmt(
             &mut std::io::stderr(),
-            std::format_args!("skipped: there is no libc at the usual place\n"),
+            std::format_args!("skipped: {path} is not there\n"),
         );
         return;
     };
@@ -44,10 +53,9 @@ fn the_quick_way_is_the_same_way() {
             let Ok(fde) = table.fde_for(&section, start, &mut scratch) else { continue };
             for address in (start..fde.end_address()).step_by(13).take(200) {
                 let row = table.raw_row(&section, &fde, address, &mut scratch);
-                let expected = row
-                    .ok()
-                    .and_then(|row| from_row::<rule::Unfinished>(row, fde.cie().return_address_register()));
-                match quick_rule::<rule::Unfinished, _>(&fde, &section, &table.bases, address) {
+                let expected =
+                    row.ok().and_then(|row| from_row::<U>(row, fde.cie().return_address_register()));
+                match quick_rule::<U, _>(&fde, &section, &table.bases, address) {
                     Some(rule) if Some(rule) == expected => quick += 1,
                     Some(_) => wrong.push(address),
                     None => slow += usize::from(expected.is_some() && round == 0),
