@@ -35,7 +35,24 @@ pub struct KernelFacts {
     pub errors: RowErrors,
 }
 
+/// arm64's images are aligned so (`MIN_KIMG_ALIGN` in `arch/arm64/include/asm/boot.h`); `_text` is their first byte.
+const AARCH64_ALIGNMENT: u64 = 2 << 20;
+
 impl Linux<'_> {
+    /// Where the kernel's image begins (`_text`).
+    pub(crate) fn kernel_base(&self) -> VirtAddr {
+        let identity = self.identity();
+        match (self.known.text, self.tables().architecture()) {
+            (Some(text), _) => text,
+            (None, Architecture::X86_64) => identity.stext,
+            // Only a header lies before `_stext`, which is no function.
+            (None, Architecture::Aarch64) => match identity.stext.checked_sub(1) {
+                Some(before) => before.align_down(AARCH64_ALIGNMENT),
+                None => identity.stext,
+            },
+        }
+    }
+
     /// Facts about the guest as a whole.
     #[must_use]
     pub fn facts(&self) -> KernelFacts {
@@ -51,10 +68,10 @@ impl Linux<'_> {
         KernelFacts {
             release: identity.release.clone(),
             version,
-            architecture: Architecture::X86_64,
+            architecture: self.tables().architecture(),
             hostname,
             cpus: self.cpus().online,
-            kernel_base: self.known.text.unwrap_or(identity.stext),
+            kernel_base: self.kernel_base(),
             kaslr_offset: identity.kaslr_offset,
             page_table_root: self.tables().root(),
             page_table_levels: self.tables().levels(),

@@ -18,7 +18,7 @@
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
-//! Memory ([`vmc::PhysMemory`]) of an x86_64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
+//! Memory ([`vmc::PhysMemory`]) of an x86_64 or aarch64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
 //! what distributions build. Registers ([`vmc::Vcpus`]) only for threads that are on a CPU. No symbol file, no profile,
 //! no configuration; no allocator tricks, no file, no process (`no_std`).
 //!
@@ -60,13 +60,16 @@ extern crate alloc;
 mod btf;
 mod containers;
 mod cpus;
+mod data;
 mod elf;
 mod error;
 mod facts;
 mod fields;
+mod files;
 mod find;
 mod fs;
 mod identity;
+mod image;
 mod kallsyms;
 mod kernel;
 mod lazy;
@@ -77,6 +80,7 @@ mod module_details;
 mod module_types;
 mod modules;
 mod net;
+mod open;
 mod stack;
 mod survey;
 mod symbols;
@@ -88,6 +92,7 @@ mod types;
 pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
+pub use files::{Checks, Fits, GivenSymbols, GivenTypes, KernelFiles};
 pub use find::VmcoreInfo;
 pub use fs::{FileContents, Listing, mode_text};
 pub use identity::KernelIdentity;

@@ -75,7 +75,12 @@ impl Linux<'_> {
     pub(crate) fn module_objects(
         &self,
     ) -> Result<impl Iterator<Item = Result<VirtAddr, LinuxError>>, LinuxError> {
-        let head = self.need("modules", self.known.modules)?;
+        let found = || self.found.modules.get(|| self.find_module_list()).copied();
+        let head = match self.known.modules {
+            Some(head) => Some(head),
+            None => found()?,
+        };
+        let head = self.need("modules", head)?;
         let offset = self.module()?.list.address(VirtAddr::new(0)).get();
         Ok(ListWalk::new(self, "the list of modules", head, offset, self.limits().modules))
     }

@@ -3,6 +3,7 @@
 //! `offs_real` leads from the monotonic clock to the wall clock, `offs_boot` to the time since boot; their difference is
 //! the wall clock at boot (`getboottime64()`, `kernel/time/timekeeping.c`).
 
+use vmc::VirtAddr;
 use vmc::layout::Types;
 
 use crate::error::LinuxError;
@@ -12,17 +13,28 @@ use crate::kernel::Linux;
 const LATEST: i128 = 7_258_118_400 * 1_000_000_000;
 
 impl Linux<'_> {
+    /// The `struct timekeeper` of the system's clock.
+    fn timekeeper_at(&self) -> Result<VirtAddr, LinuxError> {
+        // One of several clocks since 6.17: the first is the one that everybody reads.
+        let Some(core) = self.known.tk_core.or(self.known.timekeeper_data) else {
+            return self
+                .found
+                .timekeeper
+                .get(|| self.find_timekeeper())?
+                .ok_or(LinuxError::NoSymbol { name: "tk_core" });
+        };
+        // A sequence counter comes first, aligned to 8 bytes; since 6.13 the whole has a name.
+        let offset = self.types().member("tk_data", "timekeeper").map_or(8, |member| member.offset);
+        Ok(core.wrapping_add(offset))
+    }
+
     /// When the guest booted, in nanoseconds since 1970 (UTC), by its own wall clock.
     ///
     /// # Errors
     /// [`LinuxError`] where the clock is not to be found, or cannot be right.
     pub fn boot_time(&self) -> Result<i128, LinuxError> {
-        // One of several clocks since 6.17: the first is the one that everybody reads.
-        let core = self.need("tk_core", self.known.tk_core.or(self.known.timekeeper_data))?;
+        let keeper = self.timekeeper_at()?;
         let fields = self.timekeeper()?;
-        // A sequence counter comes first, aligned to 8 bytes; since 6.13 the whole has a name.
-        let offset = self.types().member("tk_data", "timekeeper").map_or(8, |member| member.offset);
-        let keeper = core.wrapping_add(offset);
         let read = LinuxError::read("the clock");
         let real = fields.offset_real.read(self.space(), keeper).map_err(&read)?;
         let boot = fields.offset_boot.read(self.space(), keeper).map_err(&read)?;

@@ -1,18 +1,20 @@
 //! ELF cores of whole machines, as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them.
 //!
 //! Loadable segments say by `p_paddr` which physical memory they hold (QEMU `docs/interop`, `dump/dump.c`); notes named
-//! `QEMU` hold the vCPUs' registers in the machine's order. What `p_memsz` has beyond `p_filesz` was left out when the core was
+//! `QEMU` hold the vCPUs' registers in the machine's order; on aarch64 those of
+//! type NT_PRSTATUS do. What `p_memsz` has beyond `p_filesz` was left out when the core was
 //! made (`makedumpfile -E`, QEMU's `begin` and `length`): it is said to be missing, not taken for zeros. More than 65 534 program
 //! headers are counted by the first section header (`PN_XNUM`, ELF gABI).
 
 use std::path::Path;
 
 use object::LittleEndian;
-use object::elf::{EM_AARCH64, EM_X86_64, ET_CORE, FileHeader64, PT_LOAD, PT_NOTE};
+use object::elf::{EM_AARCH64, EM_X86_64, ET_CORE, FileHeader64, NT_PRSTATUS, PT_LOAD, PT_NOTE};
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use vmc::{Architecture, PhysAddr, Registers};
 
 use crate::error::OpenError;
+use crate::prstatus;
 use crate::qemu_note;
 use crate::segments::Segment;
 
@@ -109,6 +111,20 @@ fn notes(
                     _ => core
                         .warnings
                         .push("a QEMU note is not of the known version: its vCPU is left out".to_owned()),
+                }
+            }
+            Ok(Some(note))
+                if core.architecture == Architecture::Aarch64
+                    && note.name() == b"CORE"
+                    && note.n_type(endian) == NT_PRSTATUS =>
+            {
+                match prstatus::registers(note.desc()) {
+                    Some(registers) if core.vcpus.len() < MOST_VCPUS => {
+                        core.vcpus.push(Registers::Aarch64(registers));
+                    }
+                    _ => core
+                        .warnings
+                        .push("an NT_PRSTATUS note is too short: its vCPU is left out".to_owned()),
                 }
             }
             Ok(Some(_)) => {}

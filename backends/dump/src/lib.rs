@@ -5,7 +5,7 @@
 //! * **raw** images: a flat file whose offset is the physical address, or [that less a base](OpenOptions::ram_base); no
 //!   registers;
 //! * **ELF cores** as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them, with every vCPU's general,
-//!   segment and control registers out of the `QEMU` notes; other writers' cores (VirtualBox, `/proc/vmcore`) as far as their
+//!   segment and control registers out of the `QEMU` notes (x86_64), or its general registers (aarch64); other writers' cores (VirtualBox, `/proc/vmcore`) as far as their
 //!   program headers say it;
 //! * **LiME** images, and **AVML** images, which are compressed by snappy;
 //! * all of them **compressed** by gzip, xz or zstd. What is compressed is unpacked once into a cache directory.
@@ -41,6 +41,7 @@ mod error;
 mod image;
 mod lime;
 mod map;
+mod prstatus;
 mod qemu_note;
 mod segments;
 mod unpack;

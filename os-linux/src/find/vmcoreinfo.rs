@@ -80,10 +80,32 @@ impl VmcoreInfo {
         u64::from_str_radix(self.keyed("SYMBOL", name)?, 16).ok().map(VirtAddr::new)
     }
 
-    /// A number.
+    /// A number: decimal, or hexadecimal with `0x`; those above 2^63 are negative.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<i64> {
-        self.keyed("NUMBER", name)?.parse().ok()
+        let text = self.keyed("NUMBER", name)?;
+        match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok().map(u64::cast_signed),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// The size of a structure in bytes.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.keyed("SIZE", name)?.parse().ok()
+    }
+
+    /// How many elements an array has.
+    #[must_use]
+    pub fn length(&self, name: &str) -> Option<u64> {
+        self.keyed("LENGTH", name)?.parse().ok()
+    }
+
+    /// The size of a page in bytes.
+    #[must_use]
+    pub fn page_size(&self) -> Option<u64> {
+        self.value("PAGESIZE")?.parse().ok()
     }
 
     /// The offset of a member (`structure.member`).
@@ -101,7 +123,7 @@ impl VmcoreInfo {
     /// Is it of an arm64 kernel? Only those say how their image's addresses relate.
     #[must_use]
     pub fn is_aarch64(&self) -> bool {
-        self.number("kimage_voffset").is_some() || self.keyed("NUMBER", "kimage_voffset").is_some()
+        self.number("kimage_voffset").is_some()
     }
 }
 
@@ -110,7 +132,7 @@ mod tests {
     use super::*;
 
     const PAGE: &[u8] = b"OSRELEASE=6.1.0-x\nBUILD-ID=00ff10\nSYMBOL(swapper_pg_dir)=ffffffff82e10000\n\
-        NUMBER(phys_base)=-507510784\nOFFSET(uts_namespace.name)=4\nKERNELOFFSET=1e400000\n\0junk";
+        NUMBER(phys_base)=-507510784\nNUMBER(hex)=0xfffffffffffffff0\nOFFSET(uts_namespace.name)=4\nKERNELOFFSET=1e400000\n\0junk";
 
     #[test]
     fn each_kind_of_line() {
@@ -120,6 +142,7 @@ mod tests {
         assert_eq!(info.symbol("swapper_pg_dir"), Some(VirtAddr::new(0xffff_ffff_82e1_0000)));
         assert_eq!(info.symbol("swapper"), None);
         assert_eq!(info.number("phys_base"), Some(-507_510_784));
+        assert_eq!(info.number("hex"), Some(-16));
         assert_eq!(info.offset("uts_namespace.name"), Some(4));
         assert_eq!(info.kaslr_offset(), Some(0x1e40_0000));
         assert!(!info.is_aarch64());

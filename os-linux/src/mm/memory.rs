@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use once_cell::race::OnceBox;
-use vmc::arch::x86_64::X86PageTables;
+use vmc::arch::aarch64::{Aarch64PageTables, Half};
 use vmc::space::by_pages;
 use vmc::{AddressSpace, Fault, PageTables, PhysAddr, ReadError, TranslateError, VirtAddr, VirtualMemory};
 
@@ -47,7 +47,8 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
             source: ReadError::new(pgd, why),
         })?;
         let tables = match linux.tables() {
-            PageTables::X86_64(kernel) => PageTables::X86_64(X86PageTables::new(root, kernel.levels())),
+            PageTables::X86_64(kernel) => PageTables::X86_64(kernel.with_root(root)),
+            PageTables::Aarch64(kernel) => PageTables::Aarch64(user_tables(kernel, root)),
             other => *other,
         };
         let space = AddressSpace::with_tlb(linux.memory(), tables, TLB_ENTRIES);
@@ -83,14 +84,15 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
     fn read_in_page(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), Fault> {
         let physical = match self.space.translate(addr) {
             Ok(physical) => physical,
-            Err(TranslateError::NotPresent { level, entry, .. }) => match absent(level, entry) {
-                Absent::Empty => return self.read_unmapped(addr, buf),
-                Absent::Page(base) => {
-                    let size = if level == 2 { 2 << 20 } else { 4096 };
-                    base.wrapping_add(addr.offset_in(size))
+            Err(TranslateError::NotPresent { level, entry, .. }) => {
+                match absent(self.space.tables(), level, entry) {
+                    Absent::Empty => return self.read_unmapped(addr, buf),
+                    Absent::Page(base) => {
+                        base.wrapping_add(addr.offset_in(self.space.tables().entry_span(level)))
+                    }
+                    Absent::Gone(fault) => return Err(fault),
                 }
-                Absent::Gone(fault) => return Err(fault),
-            },
+            }
             Err(why) => return Err(why.into()),
         };
         Ok(self.linux.memory().read(physical, buf)?)
@@ -113,6 +115,12 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
         let offset = area.file_offset(addr).ok_or(Fault::Overflow)?;
         file.read_in_page(offset, buf)
     }
+}
+
+/// A process' half beside the kernel's: Linux gives both the same size.
+fn user_tables(kernel: &Aarch64PageTables, root: PhysAddr) -> Aarch64PageTables {
+    let bits = kernel.upper().map_or(48, |half| half.bits);
+    kernel.with_lower(Half { root, bits })
 }
 
 impl VirtualMemory for AddressSpaceOf<'_, '_> {

@@ -10,6 +10,7 @@ mod owners;
 mod page_cache;
 mod pte;
 mod rows;
+mod vmemmap;
 
 pub(crate) use areas::Area;
 pub(crate) use cache_walk::{CacheEntry, CacheWalk};

@@ -5,15 +5,11 @@
 //! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
 
 use vmc::layout::Types;
-use vmc::{Fault, PhysAddr, ReadExt, VirtAddr, VirtualMemory};
+use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 
-/// Where `struct page`s begin without KASLR, four levels (`Documentation/arch/x86/x86_64/mm.rst`).
-const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
-/// Entries up to this number are no pointers.
-const RESERVED: u64 = 4096;
 /// The largest folio is 1 GiB.
 const LARGEST_FOLIO: u64 = 1 << 18;
 
@@ -27,14 +23,6 @@ pub(crate) struct CachedFile<'k, 'm> {
     pub(crate) size: u64,
     /// Its inode.
     pub(crate) inode: VirtAddr,
-}
-
-impl Linux<'_> {
-    /// Where the `struct page`s begin: that of the page at physical address zero.
-    pub(crate) fn page_descriptions(&self) -> VirtAddr {
-        let base = self.known.vmemmap_base.and_then(|at| self.space().read_pointer(at).ok());
-        base.unwrap_or(VirtAddr::new(VMEMMAP_FIXED))
-    }
 }
 
 impl<'k, 'm> CachedFile<'k, 'm> {
@@ -66,28 +54,28 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let mut entry =
             head.read(space, self.mapping).map_err(lookup("the page cache's tree cannot be read"))?;
         let mut last_shift = 64;
-        while entry & 3 == 2 && entry > RESERVED {
-            let node = VirtAddr::new(entry - 2);
+        while let Some(node) = nodes.node(entry) {
             let unreadable = lookup("a node of the page cache's tree cannot be read");
             let shift = u32::from(nodes.shift.read(space, node).map_err(unreadable)?);
-            // Each level covers six bits less than the one above.
+            // Each level covers some bits less than the one above.
             if shift >= last_shift || shift > 60 {
                 return Err(Fault::Lookup { reason: "the page cache's tree is damaged" });
             }
-            if last_shift == 64 && shift + 6 < 64 && index >> (shift + 6) != 0 {
+            let covered = shift + nodes.bits;
+            if last_shift == 64 && covered < 64 && index >> covered != 0 {
                 return Err(gone);
             }
             last_shift = shift;
-            let slots = nodes.slots.address(node);
+            let slots = node.wrapping_add(nodes.slots);
             let at = |slot: u64| space.read_u64(slots.wrapping_add(slot * 8)).map_err(unreadable);
-            entry = at((index >> shift) & 63)?;
+            entry = at((index >> shift) & ((1 << nodes.bits) - 1))?;
             // A sibling names the slot that its large folio stands in.
-            if entry & 3 == 2 && entry >> 2 < 63 {
-                entry = at(entry >> 2)?;
+            if let Some(slot) = nodes.sibling(node, entry) {
+                entry = at(slot)?;
             }
         }
         // Nothing, or a value that says where the page went; a head that is no node stands for page 0 alone.
-        if entry == 0 || entry & 3 != 0 {
+        if entry == 0 || entry & 3 != 0 || (last_shift == 64 && index != 0) {
             return Err(gone);
         }
         self.frame_of(VirtAddr::new(entry), index)
@@ -99,9 +87,10 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let base = linux.page_descriptions().get();
         let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
-        let (Some(into), Some(size), Some(offset)) = (into, size, page.get().checked_sub(base)) else {
+        // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
+        let offset = linux.page_descriptions().map(|base| page.get().wrapping_sub(base.get()));
+        let (Some(into), Some(size), Some(offset)) = (into, size, offset) else {
             return Err(damaged);
         };
         if !offset.is_multiple_of(size) {

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use vmc::VirtAddr;
+use vmc::{ReadExt, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
@@ -12,7 +12,11 @@ use crate::task::Task;
 impl Linux<'_> {
     /// The network namespaces, and why they are not all. Where the kernel's list is not to be found, those of its processes.
     pub(super) fn net_namespaces(&self) -> Result<(Vec<VirtAddr>, Option<LinuxError>), LinuxError> {
-        let Some(head) = self.known.net_namespace_list else { return self.namespaces_of_tasks() };
+        let head = match self.known.net_namespace_list {
+            Some(head) => Some(head),
+            None => self.net_namespace_list()?,
+        };
+        let Some(head) = head else { return self.namespaces_of_tasks() };
         let offset = self.net()?.list.address(VirtAddr::new(0)).get();
         let mut found = Vec::new();
         for at in ListWalk::new(self, "the network namespaces", head, offset, self.limits().namespaces) {
@@ -22,6 +26,16 @@ impl Linux<'_> {
             }
         }
         Ok((found, None))
+    }
+
+    /// The list's head, which lies before the first namespace, the first task's.
+    fn net_namespace_list(&self) -> Result<Option<VirtAddr>, LinuxError> {
+        let Some(at) = self.known.init_task else { return Ok(None) };
+        let Some(first) = (Task { linux: self, at }).net_namespace()? else { return Ok(None) };
+        let read = LinuxError::read("the network namespaces");
+        let head =
+            self.space().read_pointer(self.net()?.list.address(first).wrapping_add(8)).map_err(&read)?;
+        Ok(Some(head).filter(|head| self.image().contains(*head)))
     }
 
     fn namespaces_of_tasks(&self) -> Result<(Vec<VirtAddr>, Option<LinuxError>), LinuxError> {

@@ -1,5 +1,6 @@
 //! Stacks of threads: where they begin, which images their code lies in, and the walk.
 
+mod aarch64;
 mod kernel;
 mod modules;
 mod perf_map;

@@ -1,13 +1,14 @@
 //! Where a thread stands in user mode: its vCPU's registers, or what it left when it entered the kernel.
 //!
 //! Source: `arch/x86/entry/entry_64.S`, `arch/x86/include/asm/processor.h`: each way into the kernel stores `struct pt_regs`
-//! at the top of the task's kernel stack; with FRED 16 more bytes lie above it.
+//! at the top of the task's kernel stack; with FRED 16 more bytes lie above it. `arch/arm64/include/asm/processor.h`: the same there,
+//! where the structure begins with x0 to x30, sp, pc and pstate (`struct user_pt_regs` of the UAPI).
 
 use alloc::boxed::Box;
 
 use vmc::layout::{Field, Types};
 use vmc::view::RowErrors;
-use vmc::{Registers, VirtAddr};
+use vmc::{Architecture, ReadExt, Registers, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::task::Task;
@@ -26,11 +27,20 @@ const USER_WORKER: u32 = 0x4000;
 #[derive(Clone, Debug)]
 pub(super) enum UserPart {
     /// At these registers.
-    Registers(Box<vmc::arch::x86_64::Registers>),
+    Registers(Box<Registers>),
     /// It has none.
     None,
     /// It is not to be had.
     Unknown,
+}
+
+/// Was a vCPU in a program?
+pub(super) fn in_user_mode(registers: &Registers) -> bool {
+    match registers {
+        Registers::X86_64(registers) => registers.in_user_mode(),
+        Registers::Aarch64(registers) => registers.in_user_mode(),
+        _ => false,
+    }
 }
 
 impl Task<'_, '_> {
@@ -55,8 +65,8 @@ impl Task<'_, '_> {
         if self.on_cpu() {
             match self.linux.cpus().vcpu_of(self.at) {
                 Some(index) => {
-                    if let Ok(Registers::X86_64(registers)) = self.linux.vcpus().registers(index)
-                        && registers.in_user_mode()
+                    if let Ok(registers) = self.linux.vcpus().registers(index)
+                        && in_user_mode(&registers)
                     {
                         return Ok(UserPart::Registers(Box::new(registers)));
                     }
@@ -75,18 +85,38 @@ impl Task<'_, '_> {
     }
 
     /// The registers at the top of its kernel stack.
-    fn saved_registers(&self) -> Result<vmc::arch::x86_64::Registers, LinuxError> {
+    fn saved_registers(&self) -> Result<Registers, LinuxError> {
         let stack = self.pointer(self.linux.task()?.stack, "stack")?;
         let size = self.linux.types().size_of("pt_regs")?;
         let top = stack.wrapping_add(self.linux.stack_size());
-        for padding in PADDING {
-            let registers = self.registers_at(top.wrapping_add((size + padding).wrapping_neg()))?;
-            if USER_CODE.contains(&registers.cs) && registers.ss & 3 == 3 {
-                return Ok(registers);
+        match self.linux.tables().architecture() {
+            Architecture::X86_64 => {
+                for padding in PADDING {
+                    let registers = self.registers_at(top.wrapping_add((size + padding).wrapping_neg()))?;
+                    if USER_CODE.contains(&registers.cs) && registers.ss & 3 == 3 {
+                        return Ok(Registers::X86_64(registers));
+                    }
+                }
+            }
+            Architecture::Aarch64 => {
+                let registers = self.aarch64_registers_at(top.wrapping_add(size.wrapping_neg()))?;
+                // A thread that never ran a program has left zeros there.
+                if registers.in_user_mode() && registers.pc != 0 {
+                    return Ok(Registers::Aarch64(registers));
+                }
             }
         }
         let reason = "no registers of user mode are stored at the top of its kernel stack";
         Err(LinuxError::Broken { what: "the kernel stack", at: stack, reason })
+    }
+
+    fn aarch64_registers_at(&self, at: VirtAddr) -> Result<vmc::arch::aarch64::Registers, LinuxError> {
+        let read = LinuxError::read("pt_regs");
+        let words = self.linux.space().read_value::<[[u64; 17]; 2]>(at).map_err(&read)?;
+        let mut words = words.into_iter().flatten();
+        let x = core::array::from_fn(|_| words.next().unwrap_or_default());
+        let [sp, pc, pstate] = core::array::from_fn(|_| words.next().unwrap_or_default());
+        Ok(vmc::arch::aarch64::Registers { x, sp, pc, pstate, ..Default::default() })
     }
 
     fn registers_at(&self, at: VirtAddr) -> Result<vmc::arch::x86_64::Registers, LinuxError> {

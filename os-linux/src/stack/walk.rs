@@ -1,9 +1,13 @@
 //! The walk over one thread's stack, and the names of its frames.
 
-use vmc::VirtAddr;
+use alloc::vec::Vec;
+
 use vmc::text::lossless;
 use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
-use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder, guess_callers, guess_callers_x86};
+use vmc::{Registers, VirtAddr};
+use vmc_unwind::{
+    Cache, CodeAddress, Scratch, Unwinder, guess_callers, guess_callers_aarch64, guess_callers_x86,
+};
 
 use crate::stack::modules::CodeOf;
 use crate::stack::registers::{USER_CODE_32, UserPart};
@@ -36,28 +40,52 @@ impl Stacks<'_, '_> {
         };
         let memory = &code.process.memory;
         let unwinder = Unwinder::new(&code, memory, limits);
-        let mut scratch = Scratch::new();
-        let narrow = registers.cs == USER_CODE_32;
-        stack.stop = Some(if narrow {
-            let mut walk = unwinder.walk_x86(&*registers, cache);
-            stack.frames.extend(walk.by_ref().map(|frame| code.named(&frame, &mut scratch)));
-            walk.stop()
-        } else {
-            let mut walk = unwinder.walk(&*registers, cache);
-            stack.frames.extend(walk.by_ref().map(|frame| code.named(&frame, &mut scratch)));
-            walk.stop()
+        let frames = &mut stack.frames;
+        stack.stop = Some(match &*registers {
+            Registers::X86_64(registers) if registers.cs == USER_CODE_32 => {
+                let mut walk = unwinder.walk_x86(registers, cache);
+                code.extend(frames, walk.by_ref());
+                walk.stop()
+            }
+            Registers::X86_64(registers) => {
+                let mut walk = unwinder.walk(registers, cache);
+                code.extend(frames, walk.by_ref());
+                walk.stop()
+            }
+            Registers::Aarch64(registers) if registers.in_32_bit_mode() => {
+                stack.errors.push(
+                    limits,
+                    "stack",
+                    &"it runs a program of 32 bits (AArch32), which is not walked",
+                );
+                Stop::NoUnwindInfo(VirtAddr::new(registers.pc))
+            }
+            Registers::Aarch64(registers) => {
+                let mut walk = unwinder.walk_aarch64(self.linux.unwound(registers), cache);
+                code.extend(frames, walk.by_ref());
+                walk.stop()
+            }
+            _ => Stop::NoUnwindInfo(task.address()),
         });
-        code.name_signal_returns(&mut stack.frames);
-        if guess && stack.stop != Some(Stop::End) {
-            // Behind the last frame; the first word is its own where it has taken none yet.
-            if let Some(from) = stack.frames.last().map(|frame| frame.sp) {
-                if narrow {
-                    let guesses = guess_callers_x86(&code, memory, from, limits);
-                    stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
-                } else {
-                    let guesses = guess_callers(&code, memory, from, limits);
-                    stack.frames.extend(guesses.iter().map(|frame| code.named(frame, &mut scratch)));
+        code.name_signal_returns(frames);
+        // Behind the last frame; the first word is its own where it has taken none yet.
+        if guess
+            && stack.stop != Some(Stop::End)
+            && let Some(from) = frames.last().map(|frame| frame.sp)
+        {
+            match &*registers {
+                Registers::X86_64(registers) if registers.cs == USER_CODE_32 => {
+                    code.extend(frames, guess_callers_x86(&code, memory, from, limits).into_iter());
                 }
+                Registers::X86_64(_) => {
+                    code.extend(frames, guess_callers(&code, memory, from, limits).into_iter());
+                }
+                Registers::Aarch64(_) => {
+                    let signature = self.linux.signature();
+                    let guesses = guess_callers_aarch64(&code, memory, from, limits, signature);
+                    code.extend(frames, guesses.into_iter());
+                }
+                _ => {}
             }
         }
         tell_missing_page(memory, stack.stop, "stack", limits, &mut stack.errors);
@@ -66,6 +94,12 @@ impl Stacks<'_, '_> {
 }
 
 impl CodeOf<'_, '_, '_> {
+    /// Adds the frames of a walk, with their names.
+    fn extend<R>(&self, frames: &mut Vec<Frame>, found: impl Iterator<Item = vmc_unwind::Frame<R>>) {
+        let mut scratch = Scratch::new();
+        frames.extend(found.map(|frame| self.named(&frame, &mut scratch)));
+    }
+
     /// The frame with the names of what it stands in.
     fn named<R>(&self, frame: &vmc_unwind::Frame<R>, scratch: &mut Scratch) -> Frame {
         let at = frame.address.address_for_lookup();

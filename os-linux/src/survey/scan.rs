@@ -98,7 +98,7 @@ impl<'k, 'm> Scan<'k, 'm> {
     fn mark(&self, physical: PhysAddr) -> Option<SlabMark> {
         let linux = self.linux;
         let space = linux.space();
-        let pages = linux.page_descriptions();
+        let pages = linux.page_descriptions()?;
         let page = linux.types().size_of("page").ok().filter(|size| *size != 0)?;
         let by_page = linux.slab_page().ok();
         let cache = linux.slab().ok().map(|fields| fields.cache);

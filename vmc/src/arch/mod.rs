@@ -1,5 +1,6 @@
 //! What differs by architecture: registers, and how page tables are walked.
 
+pub mod aarch64;
 mod present;
 pub mod x86_64;
 
@@ -44,6 +45,8 @@ impl fmt::Display for Architecture {
 pub enum Registers {
     /// Those of an x86_64 vCPU.
     X86_64(x86_64::Registers),
+    /// Those of an aarch64 vCPU.
+    Aarch64(aarch64::Registers),
 }
 
 impl Registers {
@@ -52,6 +55,7 @@ impl Registers {
     pub const fn architecture(&self) -> Architecture {
         match self {
             Self::X86_64(_) => Architecture::X86_64,
+            Self::Aarch64(_) => Architecture::Aarch64,
         }
     }
 }
@@ -62,14 +66,26 @@ impl Registers {
 pub enum PageTables {
     /// x86_64, 4 or 5 levels.
     X86_64(x86_64::X86PageTables),
+    /// aarch64, both halves.
+    Aarch64(aarch64::Aarch64PageTables),
 }
 
 impl PageTables {
+    /// The architecture whose page tables these are.
+    #[must_use]
+    pub const fn architecture(&self) -> Architecture {
+        match self {
+            Self::X86_64(_) => Architecture::X86_64,
+            Self::Aarch64(_) => Architecture::Aarch64,
+        }
+    }
+
     /// Where the top table lies.
     #[must_use]
     pub const fn root(&self) -> PhysAddr {
         match self {
             Self::X86_64(tables) => tables.root(),
+            Self::Aarch64(tables) => tables.root(),
         }
     }
 
@@ -78,6 +94,7 @@ impl PageTables {
     pub const fn levels(&self) -> u8 {
         match self {
             Self::X86_64(tables) => tables.levels().count(),
+            Self::Aarch64(tables) => tables.levels(),
         }
     }
 
@@ -86,7 +103,22 @@ impl PageTables {
     pub const fn page_size(&self) -> u64 {
         match self {
             Self::X86_64(_) => crate::addr::PAGE_SIZE,
+            Self::Aarch64(tables) => tables.granule().bytes(),
         }
+    }
+
+    /// How many bytes an entry of `level` covers; 1 is the lowest.
+    #[must_use]
+    pub const fn entry_span(&self, level: u8) -> u64 {
+        let (page, stride) = match self {
+            Self::X86_64(_) => (12, 9),
+            Self::Aarch64(tables) => {
+                let shift = tables.granule().bytes().trailing_zeros();
+                (shift, shift - 3)
+            }
+        };
+        let shift = page + stride * (level as u32).saturating_sub(1);
+        if shift < 64 { 1 << shift } else { u64::MAX }
     }
 
     /// Where `va` lies, and by which entries.
@@ -96,6 +128,7 @@ impl PageTables {
     pub fn walk(&self, memory: &dyn PhysMemory, va: VirtAddr) -> Result<Walk, TranslateError> {
         match self {
             Self::X86_64(tables) => tables.walk(memory, va),
+            Self::Aarch64(tables) => tables.walk(memory, va),
         }
     }
 
@@ -115,6 +148,7 @@ impl PageTables {
     fn shape(&self, space: Space) -> Shape {
         match self {
             Self::X86_64(tables) => tables.shape(space),
+            Self::Aarch64(tables) => tables.shape(space),
         }
     }
 
@@ -122,6 +156,7 @@ impl PageTables {
     fn entry(&self, level: u8, entry: u64) -> Entry {
         match self {
             Self::X86_64(tables) => tables.entry(level, entry),
+            Self::Aarch64(tables) => tables.entry(level, entry),
         }
     }
 }
@@ -173,6 +208,12 @@ pub enum TranslateError {
         /// The levels of the page tables.
         levels: u8,
     },
+    /// The half of the address space that the address lies in has no page table, or none is known.
+    #[error("no page table is known for {va}")]
+    NoTables {
+        /// The address.
+        va: VirtAddr,
+    },
     /// An entry says: not present. What else stands in it is the OS' own (swap, file, migration).
     #[error("page table level {level} has entry {entry:#x} at physical {at}, not present")]
     NotPresent {
@@ -215,9 +256,25 @@ impl TranslateError {
     pub const fn address(&self) -> VirtAddr {
         match self {
             Self::NotCanonical { va, .. }
+            | Self::NoTables { va }
             | Self::NotPresent { va, .. }
             | Self::Malformed { va, .. }
             | Self::Table { va, .. } => *va,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aarch64::{Aarch64PageTables, Granule};
+
+    #[test]
+    fn an_entry_covers_a_table_of_the_level_below() {
+        let tables = |granule| PageTables::Aarch64(Aarch64PageTables::new(granule));
+        assert_eq!(tables(Granule::K4).entry_span(2), 2 << 20);
+        assert_eq!(tables(Granule::K16).entry_span(2), 32 << 20);
+        assert_eq!(tables(Granule::K64).entry_span(3), 4 << 40);
+        assert_eq!(tables(Granule::K64).entry_span(9), u64::MAX);
     }
 }

@@ -13,10 +13,11 @@ use once_cell::race::OnceBox;
 use vmc::layout::{Field, LayoutError, Types};
 use vmc::text::lossless;
 use vmc::view::{BuildId, FrameModule, FrameSymbol};
-use vmc::{ReadExt, VirtAddr};
+use vmc::{Architecture, ReadExt, VirtAddr};
 use vmc_unwind::orc::{OrcLayout, OrcTable, OrcTables, SavedRegisters};
 use vmc_unwind::{CodeAddress, NoTable};
 
+use super::aarch64;
 use super::module::ModuleCode;
 use crate::error::LinuxError;
 use crate::kernel::Linux;
@@ -35,15 +36,27 @@ const HEADER_BYTES: usize = 20;
 #[derive(Debug)]
 pub(in crate::stack) struct KernelCode<'k, 'm> {
     linux: &'k Linux<'m>,
-    /// Nothing where the kernel was built with frame pointers.
-    table: Option<OrcTable<'m>>,
-    /// How the modules' rules are built, too.
-    layout: Option<OrcLayout>,
-    pub(super) saved: SavedRegisters,
+    pub(super) rules: Rules<'m>,
     image: Range<VirtAddr>,
     module: Arc<FrameModule>,
     /// Listed when an address outside the image is first met.
     modules: OnceBox<Modules>,
+}
+
+/// How the kernel's frames are followed.
+#[derive(Debug)]
+pub(super) enum Rules<'m> {
+    /// x86_64.
+    Orc {
+        /// Nothing where the kernel was built with frame pointers.
+        table: Option<OrcTable<'m>>,
+        /// How the modules' rules are built, too.
+        layout: Option<OrcLayout>,
+        /// How registers are stored on each way into the kernel.
+        saved: SavedRegisters,
+    },
+    /// aarch64: by frame records.
+    Records(vmc_unwind::aarch64::kernel::SavedRegisters),
 }
 
 /// Modules, and their areas in the order of addresses, with the module's place.
@@ -59,16 +72,21 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     /// # Errors
     /// [`LinuxError`] where its types do not tell how it stores registers, or how its tables are built.
     pub(in crate::stack) fn new(linux: &'k Linux<'m>) -> Result<Self, LinuxError> {
-        let known = &linux.known;
-        let start = known.text.unwrap_or(linux.identity().stext);
-        let end = known.end.filter(|end| *end > start).unwrap_or(start.wrapping_add(IMAGE_BYTES));
+        let start = linux.kernel_base();
+        let (end, rules) = match linux.tables().architecture() {
+            Architecture::X86_64 => {
+                let table = kernel_table(linux)?;
+                let layout = table.as_ref().map(OrcTable::layout);
+                (None, Rules::Orc { table, layout, saved: saved_registers(linux)? })
+            }
+            Architecture::Aarch64 => (linux.image().end(), Rules::Records(aarch64::saved_registers(linux)?)),
+        };
+        let end = end.or(linux.known.end).filter(|end| *end > start);
+        let end = end.unwrap_or(start.wrapping_add(IMAGE_BYTES));
         let build_id = linux.identity().build_id.clone().map(|id| BuildId(id.into()));
-        let table = kernel_table(linux)?;
         Ok(Self {
             linux,
-            layout: table.as_ref().map(OrcTable::layout),
-            table,
-            saved: saved_registers(linux)?,
+            rules,
             image: start..end,
             module: Arc::new(FrameModule {
                 path: String::from("kernel"),
@@ -78,6 +96,15 @@ impl<'k, 'm> KernelCode<'k, 'm> {
             }),
             modules: OnceBox::new(),
         })
+    }
+
+    pub(super) const fn linux(&self) -> &'k Linux<'m> {
+        self.linux
+    }
+
+    /// Does `address` lie in the kernel's image, freed parts included?
+    pub(super) fn in_image(&self, address: VirtAddr) -> bool {
+        self.image.contains(&address)
     }
 
     fn modules(&self) -> &Modules {
@@ -113,10 +140,11 @@ impl<'k, 'm> KernelCode<'k, 'm> {
 
 impl OrcTables for KernelCode<'_, '_> {
     fn find(&self, address: VirtAddr) -> Result<&OrcTable<'_>, NoTable> {
+        let Rules::Orc { table, layout, .. } = &self.rules else { return Err(NoTable::None) };
         if self.image.contains(&address) {
-            return self.table.as_ref().ok_or(NoTable::None);
+            return table.as_ref().ok_or(NoTable::None);
         }
-        let layout = self.layout.ok_or(NoTable::None)?;
+        let layout = layout.ok_or(NoTable::None)?;
         let module = self.module_at(address).ok_or(NoTable::None)?;
         module.table(self.linux, layout)
     }
@@ -126,7 +154,7 @@ impl OrcTables for KernelCode<'_, '_> {
     }
 
     fn frame_pointers(&self) -> bool {
-        self.table.is_none()
+        !matches!(self.rules, Rules::Orc { table: Some(_), .. })
     }
 }
 

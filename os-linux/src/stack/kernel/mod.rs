@@ -1,5 +1,6 @@
 //! The kernel part of a thread's stack: where it begins, what describes the kernel's code, the walk, the names.
 
+mod aarch64;
 mod code;
 mod module;
 mod start;

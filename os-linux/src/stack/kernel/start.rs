@@ -2,20 +2,26 @@
 //!
 //! Source: `__switch_to_asm` in `arch/x86/entry/entry_64.S`, `__unwind_start()` in `arch/x86/kernel/unwind_orc.c`.
 
+use alloc::vec::Vec;
+use core::ops::Range;
+
 use vmc::layout::Field;
 use vmc::view::RowErrors;
-use vmc::{Registers, VirtAddr};
+use vmc::{Architecture, Registers, VirtAddr};
 use vmc_unwind::CodeAddress;
 use vmc_unwind::gimli::X86_64;
 
 use crate::error::LinuxError;
+use crate::stack::registers::in_user_mode;
 use crate::task::Task;
 
 /// Where a thread's kernel part begins.
 #[derive(Clone, Debug)]
 pub(super) enum KernelPart {
-    /// At these registers.
-    Registers(vmc_unwind::x86_64::Registers, CodeAddress),
+    /// At these registers, of which the address is the instruction pointer.
+    X86_64(vmc_unwind::x86_64::Registers, CodeAddress),
+    /// The same, and the stacks that it may stand on.
+    Aarch64(vmc_unwind::aarch64::Registers, CodeAddress, Vec<Range<VirtAddr>>),
     /// It has none: it runs its program, or its stack was freed.
     None,
     /// It is not to be had.
@@ -42,21 +48,27 @@ impl Task<'_, '_> {
         let switching = vcpu.is_none() && vcpus > 0 && cpus.running().count() == vcpus;
         if self.on_cpu() && !switching {
             let registers = vcpu.and_then(|index| self.linux.vcpus().registers(index).ok());
-            let Some(Registers::X86_64(registers)) = registers else {
-                let reason = "it is on a CPU, and the target has no registers for it";
-                return Err(LinuxError::Broken { what: "the thread", at: self.at, reason });
+            return match registers {
+                Some(registers) if in_user_mode(&registers) => Ok(KernelPart::None),
+                Some(Registers::X86_64(registers)) => {
+                    let address = CodeAddress::InstructionPointer(VirtAddr::new(registers.rip));
+                    Ok(KernelPart::X86_64((&registers).into(), address))
+                }
+                Some(Registers::Aarch64(registers)) => self.on_cpu_aarch64(&registers),
+                _ => {
+                    let reason = "it is on a CPU, and the target has no registers for it";
+                    Err(LinuxError::Broken { what: "the thread", at: self.at, reason })
+                }
             };
-            if registers.in_user_mode() {
-                return Ok(KernelPart::None);
-            }
-            let address = CodeAddress::InstructionPointer(VirtAddr::new(registers.rip));
-            return Ok(KernelPart::Registers((&registers).into(), address));
         }
         // A dead task's stack goes before it does.
         if self.pointer(self.linux.task()?.stack, "stack")?.is_null() {
             return Ok(KernelPart::None);
         }
-        self.switched_out()
+        match self.linux.tables().architecture() {
+            Architecture::X86_64 => self.switched_out(),
+            Architecture::Aarch64 => self.switched_out_aarch64(),
+        }
     }
 
     /// What a switch to another task has left on its stack.
@@ -91,6 +103,6 @@ impl Task<'_, '_> {
         let started = [linux.known.ret_from_fork_asm, linux.known.ret_from_fork].contains(&Some(ip));
         let address =
             if started { CodeAddress::InstructionPointer(ip) } else { CodeAddress::ReturnAddress(ip) };
-        Ok(KernelPart::Registers(registers, address))
+        Ok(KernelPart::X86_64(registers, address))
     }
 }

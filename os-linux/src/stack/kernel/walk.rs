@@ -2,13 +2,32 @@
 
 use vmc::view::{Frame, Space, Stack, Stop};
 use vmc_unwind::Cache;
+use vmc_unwind::aarch64::kernel as aarch64;
 use vmc_unwind::orc::KernelUnwinder;
 
-use super::code::KernelCode;
+use super::code::{KernelCode, Rules};
 use super::start::KernelPart;
 use crate::error::LinuxError;
 use crate::stack::{Stacks, tell_missing_page};
 use crate::task::Task;
+
+impl KernelCode<'_, '_> {
+    /// The frame with the names of what it stands in.
+    fn frame<R>(&self, frame: &vmc_unwind::Frame<R>) -> Frame {
+        let (module, symbol) = self.named(frame.address);
+        Frame {
+            function_start: symbol.as_ref().map(|symbol| symbol.start),
+            ip: frame.address.address(),
+            sp: frame.sp,
+            cfa: frame.cfa,
+            space: Space::Kernel,
+            symbol,
+            module,
+            found_by: frame.found_by,
+            signal: false,
+        }
+    }
+}
 
 impl<'k, 'm> Stacks<'k, 'm> {
     fn kernel_code(&self) -> Result<&KernelCode<'k, 'm>, LinuxError> {
@@ -21,8 +40,9 @@ impl<'k, 'm> Stacks<'k, 'm> {
     pub fn kernel_stack(&self, task: &Task<'_, '_>) -> Stack {
         let mut stack = Stack::default();
         let limits = self.linux.limits();
-        let (registers, address) = match task.kernel_part(&mut stack.errors) {
-            KernelPart::Registers(registers, address) => (registers, address),
+        let part = task.kernel_part(&mut stack.errors);
+        let address = match &part {
+            KernelPart::X86_64(_, address) | KernelPart::Aarch64(_, address, _) => *address,
             KernelPart::None => return stack,
             KernelPart::Unknown => {
                 stack.kernel_stop = Some(Stop::NotResident(task.address()));
@@ -33,24 +53,22 @@ impl<'k, 'm> Stacks<'k, 'm> {
             stack.kernel_stop = Some(Stop::NoUnwindInfo(address.address()));
             return stack;
         };
-        let unwinder = KernelUnwinder::new(code, self.linux.space(), &code.saved, limits);
-        let mut walk = unwinder.walk(registers, address);
-        for frame in walk.by_ref() {
-            let (module, symbol) = code.named(frame.address);
-            let function_start = symbol.as_ref().map(|symbol| symbol.start);
-            stack.frames.push(Frame {
-                function_start,
-                ip: frame.address.address(),
-                sp: frame.sp,
-                cfa: frame.cfa,
-                space: Space::Kernel,
-                symbol,
-                module,
-                found_by: frame.found_by,
-                signal: false,
-            });
-        }
-        stack.kernel_stop = Some(walk.stop());
+        let (space, frames) = (self.linux.space(), &mut stack.frames);
+        stack.kernel_stop = Some(match (part, &code.rules) {
+            (KernelPart::X86_64(registers, address), Rules::Orc { saved, .. }) => {
+                let mut walk = KernelUnwinder::new(code, space, saved, limits).walk(registers, address);
+                frames.extend(walk.by_ref().map(|frame| code.frame(&frame)));
+                walk.stop()
+            }
+            (KernelPart::Aarch64(registers, address, stacks), Rules::Records(saved)) => {
+                let unwinder = aarch64::KernelUnwinder::new(code, space, *saved, &stacks, limits);
+                let mut walk = unwinder.walk(registers, address);
+                frames.extend(walk.by_ref().map(|frame| code.frame(&frame)));
+                walk.stop()
+            }
+            // Registers of one architecture with the kernel of another.
+            _ => Stop::NoUnwindInfo(address.address()),
+        });
         tell_missing_page(self.linux.space(), stack.kernel_stop, "kernel stack", limits, &mut stack.errors);
         stack
     }

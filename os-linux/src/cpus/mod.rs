@@ -1,9 +1,12 @@
 //! The guest's CPUs: their per-CPU areas, and which vCPU each one is.
 
+mod aarch64;
+mod run_queues;
+
 use alloc::vec::Vec;
 
 use vmc::layout::{Field, Types};
-use vmc::{ReadExt, Registers, VirtAddr, VirtualMemory};
+use vmc::{Architecture, ReadExt, Registers, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
@@ -21,6 +24,21 @@ pub(crate) struct Cpus {
 
 impl Cpus {
     pub(crate) fn find(linux: &Linux<'_>) -> Self {
+        match linux.tables().architecture() {
+            Architecture::X86_64 => Self::find_x86_64(linux),
+            Architecture::Aarch64 => Self::find_aarch64(linux),
+        }
+    }
+
+    fn find_x86_64(linux: &Linux<'_>) -> Self {
+        let mut cpus = Self { offsets: Vec::new(), online: None, running: Vec::new() };
+        cpus.read_symbols(linux);
+        cpus.running = cpus.running_tasks(linux);
+        cpus
+    }
+
+    /// Offsets and online CPUs, as symbols tell them.
+    fn read_symbols(&mut self, linux: &Linux<'_>) {
         let space = linux.space();
         let limit = linux.limits().cpus;
         let ids = linux.known.nr_cpu_ids.and_then(|at| space.read_value::<u32>(at).ok());
@@ -38,9 +56,7 @@ impl Cpus {
                 Some(sum + space.read_u64(mask.wrapping_add(word * 8)).ok()?.count_ones())
             })
         });
-        let mut cpus = Self { offsets, online, running: Vec::new() };
-        cpus.running = cpus.running_tasks(linux);
-        cpus
+        (self.offsets, self.online) = (offsets, online);
     }
 
     /// Where the pointer to the running task lies in a per-CPU area: `current_task` until 6.1 and since 6.15, a member
@@ -82,6 +98,9 @@ impl Cpus {
         // Kernels for one CPU keep the count alone.
         let Ok(parts) = Field::<u64>::new(types, "percpu_counter", "counters") else { return Ok(count) };
         let parts = parts.pointer(space, counter).map_err(&read)?;
+        if self.offsets.is_empty() {
+            return Err(LinuxError::NoSymbol { name: "__per_cpu_offset" });
+        }
         self.offsets.iter().try_fold(count, |sum, offset| {
             let part: i32 = space.read_value(parts.wrapping_add(*offset)).map_err(&read)?;
             Ok(sum.saturating_add(i64::from(part)))

@@ -6,21 +6,12 @@
 
 use vmc::{Fault, PhysAddr};
 
+use super::Absent;
+
 const PROT_NONE: u64 = 1 << 8;
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 /// Swap devices have the numbers below; those above mean migration, poison, devices and markers.
 const SWAP_TYPES: u64 = 23;
-
-/// What an absent entry means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
-    /// Never mapped: the file's or a zero page.
-    Empty,
-    /// The page is there.
-    Page(PhysAddr),
-    /// It is elsewhere.
-    Gone(Fault),
-}
 
 /// What `entry` at `level` means.
 pub(super) fn absent(level: u8, entry: u64) -> Absent {

@@ -1,0 +1,100 @@
+//! Who runs where on aarch64. Registers in images lack SP_EL0, in which the kernel keeps the current task, so its run
+//! queues say who runs on which CPU, and registers only which vCPU that is.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use vmc::bytes::u64_at;
+use vmc::{Registers, VirtAddr};
+
+use super::Cpus;
+use super::run_queues::{RunQueue, run_queues};
+use crate::kernel::Linux;
+use crate::task::Task;
+
+impl Cpus {
+    pub(super) fn find_aarch64(linux: &Linux<'_>) -> Self {
+        let mut cpus = Self::default();
+        // Kernels whose types do not tell are shown without CPUs; each thread's own flag still says whether it is on one.
+        let queues = run_queues(linux).unwrap_or_default();
+        if linux.known.per_cpu_offset.is_some() {
+            cpus.read_symbols(linux);
+        } else {
+            cpus.offsets = offsets(linux, &queues);
+        }
+        if !queues.is_empty() {
+            let online = queues.values().filter(|queue| queue.online).count();
+            cpus.online = cpus.online.or_else(|| u32::try_from(online).ok());
+        }
+        cpus.running = running(linux, &queues);
+        cpus
+    }
+}
+
+/// The tasks that run, each with its vCPU.
+fn running(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<(VirtAddr, usize)> {
+    let count = linux.vcpus().count().min(linux.limits().cpus);
+    let mut free: Vec<(usize, VirtAddr)> = queues
+        .iter()
+        .filter(|(_, queue)| queue.online)
+        .map(|(cpu, queue)| (*cpu as usize, queue.current))
+        .collect();
+    let mut left: Vec<usize> = (0..count).collect();
+    let mut running = Vec::new();
+    // A vCPU is the CPU of its number where its registers fit that, else the one whose task they fit; where nothing tells (it is on
+    // another stack than its task's), its number has to do.
+    let rules: [&dyn Fn(usize, usize, VirtAddr) -> bool; 3] = [
+        &|vcpu, cpu, task| vcpu == cpu && fits(linux, vcpu, task),
+        &|vcpu, _, task| fits(linux, vcpu, task),
+        &|vcpu, cpu, _| vcpu == cpu,
+    ];
+    for rule in rules {
+        left.retain(|vcpu| {
+            let Some(place) = free.iter().position(|(cpu, task)| rule(*vcpu, *cpu, *task)) else {
+                return true;
+            };
+            let (_, task) = free.remove(place);
+            running.push((task, *vcpu));
+            false
+        });
+    }
+    running
+}
+
+/// Do a vCPU's registers fit `task`? In the kernel its stack pointer lies in the task's stack, in a program the program
+/// counter in its code.
+fn fits(linux: &Linux<'_>, vcpu: usize, task: VirtAddr) -> bool {
+    let Ok(Registers::Aarch64(registers)) = linux.vcpus().registers(vcpu) else { return false };
+    let task = Task { linux, at: task };
+    if registers.in_user_mode() {
+        let Ok(memory) = task.memory() else { return false };
+        return memory.area_at(VirtAddr::new(registers.pc)).is_some_and(|area| area.executable());
+    }
+    let Ok(fields) = linux.task() else { return false };
+    let stack = fields.stack.pointer(linux.space(), task.at);
+    let into = stack.ok().and_then(|stack| VirtAddr::new(registers.sp).offset_from(stack));
+    into.is_some_and(|into| into <= linux.stack_size())
+}
+
+/// `__per_cpu_offset`, found by its content: for every CPU the distance of its run queue from one place in the image.
+fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<u64> {
+    /// Run queues are aligned to a cache line.
+    const CACHE_LINE: u64 = 64;
+    let Some((first, first_queue)) = queues.first_key_value() else { return Vec::new() };
+    let image = linux.image();
+    let last = queues.last_key_value().map_or(*first, |(cpu, _)| *cpu);
+    let found = image.find_words(linux.space(), |_, bytes| {
+        let offset = |cpu: u32| u64_at(bytes, cpu as usize * 8);
+        let base = first_queue.at.get().wrapping_sub(offset(*first)?);
+        // A cheap look at what nearly no word passes comes first.
+        let at = VirtAddr::new(base);
+        if !image.spans(at) || !at.is_aligned(CACHE_LINE) {
+            return None;
+        }
+        let all = queues.iter().all(|(cpu, queue)| {
+            offset(*cpu).is_some_and(|offset| base.wrapping_add(offset) == queue.at.get())
+        });
+        all.then(|| (0..=last).map_while(offset).collect::<Vec<u64>>())
+    });
+    found.unwrap_or_default()
+}

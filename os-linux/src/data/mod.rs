@@ -1,0 +1,29 @@
+//! The kernel's data by what it has to look like.
+//!
+//! kallsyms of kernels built without CONFIG_KALLSYMS_ALL (Debian's for arm64) name functions only. What is known of a variable
+//! then are its type, by BTF, and that it lies in the kernel's image: that is where each is looked for, and only there, so
+//! that no copy elsewhere in memory is mistaken for it. Each candidate has to hold by several independent marks: pointers back
+//! to itself, values that contradict each other nowhere.
+
+mod clock;
+mod image;
+mod init_task;
+mod modules;
+mod type_bounds;
+
+pub(crate) use image::KernelImage;
+pub(crate) use init_task::find_init_task;
+pub(crate) use type_bounds::find_types;
+
+use vmc::VirtAddr;
+
+use crate::error::LinuxError;
+use crate::lazy::Lazy;
+
+/// What was found by content, each when it was first needed.
+#[derive(Debug, Default)]
+pub(crate) struct FoundData {
+    pub(crate) timekeeper: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) vmemmap: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) modules: Lazy<Option<VirtAddr>, LinuxError>,
+}
