@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{sample, scratch, skip, vmc, vmc_with_cache};
 
@@ -83,8 +84,10 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
 struct Cache(PathBuf);
 
 impl Cache {
-    fn new(name: &str) -> Self {
-        Self(scratch().join(format!("cache-{}-{name}", std::process::id())))
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(scratch().join(format!("cache-{}-{count}", std::process::id())))
     }
 }
 
@@ -96,7 +99,7 @@ impl Drop for Cache {
 
 fn same_answers(path: &Path, format: &str, questions: &[&[&str]]) {
     let image = path.to_str().unwrap();
-    let cache = Cache::new("same");
+    let cache = Cache::new();
     for words in questions {
         let words = |image| [&words[..1], &[image], &words[1..], &["--format", "json"]].concat();
         let told = vmc_with_cache(&words(image), &cache.0).succeeded();

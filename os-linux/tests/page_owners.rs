@@ -45,7 +45,7 @@ fn present(linux: &Linux<'_>, tables: &PageTables) -> BTreeMap<u64, u64> {
 
 #[test]
 fn present_pages_are_those_of_pagemap() {
-    for name in ["x86_64-6.1", "x86_64-6.1-pti"] {
+    for name in ["x86_64-6.1", "x86_64-6.1-pti", "arm64-6.1"] {
         let Some((image, pagemap)) = guest(name) else { continue };
         let linux = Linux::open(&image, &image).unwrap();
         let tasks = processes(&linux);
