@@ -166,7 +166,8 @@ fn raw_images_begin_where_they_are_said_to() {
     assert_eq!(based.stdout, vmc(&["ps", &sample(), "--format", "json"]).succeeded().stdout);
     let info = vmc(&["info", image, "--ram-base", "0x100000"]).succeeded().stdout;
     assert!(info.contains("offset 0 is physical 0x100000"), "{info}");
-    assert_eq!(vmc(&["ps", image]).status, 1);
+    let answer = vmc(&["ps", image]);
+    assert!(answer.status == 1 && answer.stderr.contains("give --ram-base"), "{answer:?}");
     let answer = vmc(&["ps", &sample(), "--ram-base", "0x100000"]);
     assert!(answer.status == 1 && answer.stderr.contains("is no raw image but elf-core"), "{answer:?}");
     let answer = vmc(&["ps", &sample(), "--no-cache", "--unpacked-limit", "1M"]);
