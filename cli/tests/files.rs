@@ -75,7 +75,7 @@ fn one_process_is_told_in_full() {
     assert_eq!((&init["euid"], &init["seccomp"], &init["nice"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!(init["cap_effective"], "000001ffffffffff");
     assert!(init["capabilities"].as_array().unwrap().contains(&"sys_admin".into()));
-    assert_eq!(json(&["ps", &sample(), "--pid", "1"]), [init.clone()]);
+    assert_eq!(json(&["ps", &sample(), "--pid", "1"]), std::slice::from_ref(init));
     let lines = vmc(&["ps", &sample(), "--pid", "1"]).succeeded().stdout;
     assert!(lines.starts_with("pid:") && lines.contains("cap_bounding: 000001ffffffffff"), "{lines}");
     let long = vmc(&["ps", &sample(), "--long"]).succeeded().stdout;
