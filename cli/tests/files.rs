@@ -77,7 +77,7 @@ fn one_process_is_told_in_full() {
     assert!(init["capabilities"].as_array().unwrap().contains(&"sys_admin".into()));
     assert_eq!(json(&["ps", &sample(), "--pid", "1"]), std::slice::from_ref(init));
     let lines = vmc(&["ps", &sample(), "--pid", "1"]).succeeded().stdout;
-    assert!(lines.starts_with("pid:") && lines.contains("cap_bounding: 000001ffffffffff"), "{lines}");
+    assert!(lines.starts_with("pid:") && lines.contains("\ncap_bounding:    000001ffffffffff\n"), "{lines}");
     let long = vmc(&["ps", &sample(), "--long"]).succeeded().stdout;
     assert!(long.lines().count() == all.len() + 1 && long.contains("VSIZE"), "{long}");
     let csv = vmc(&["ps", &sample(), "--format", "csv"]).succeeded().stdout;
