@@ -5,6 +5,7 @@ mod values;
 
 pub(crate) use search::SearchFor;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -263,7 +264,7 @@ pub(crate) enum Command {
         target: Target,
         /// The file
         #[arg(required_unless_present = "fd", conflicts_with = "fd")]
-        path: Option<String>,
+        path: Option<OsString>,
         /// As this process sees it; without it, as init does
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
@@ -285,7 +286,7 @@ pub(crate) enum Command {
         target: Target,
         /// The directory
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// As this process sees it; without it, as init does
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,

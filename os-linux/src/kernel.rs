@@ -387,6 +387,10 @@ impl<'m> Linux<'m> {
         self.overlay.get(|| {
             OverlayFields::resolve(&self.types)
                 .or_else(|why| self.with_module_types("overlay", why, |types| OverlayFields::resolve(types)))
+                .or_else(|why| match self.types.size_of("btf_module") {
+                    Ok(_) => Err(why),
+                    Err(_) => OverlayFields::by_order(&self.types),
+                })
         })
     }
 
