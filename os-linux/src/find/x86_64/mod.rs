@@ -131,6 +131,12 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
             physical(stext.get())
         )));
     }
+    // The image lies in one piece. An earlier boot's page tables that the living kernel took over lead into another one.
+    for (name, at) in [("swapper_pg_dir", swapper), ("init_uts_ns", need("init_uts_ns")?)] {
+        if space.translate(at) != Ok(PhysAddr::new(physical(at.get()))) {
+            return Err(wrong(format!("its page table does not map {name} to where its image lies")));
+        }
+    }
     let identity = system_names(&space, info)?;
     Ok(Found { identity, tables })
 }
