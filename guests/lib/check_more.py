@@ -49,10 +49,10 @@ class Checks:
         """Files by descriptor: what a process runs from a file without a name, and files with one, are the same bytes both ways."""
         s = self.score('cat-fd')
         hashes = {told['path']: told['sha256'] for told in self.truth.get('files') or []}
-        own = next(p for p in self.truth['processes'] if p['pid'] == 1)['ns'].get('mnt')
+        first = next((p['ns'].get('mnt') for p in self.truth['processes'] if p['pid'] == 1), None)
         for process in self.processes():
-            # a path of another mount namespace may be another file
-            if process['ns'].get('mnt') != own:
+            # in another mount namespace the path may be another file
+            if process['ns'].get('mnt') != first:
                 continue
             for fd, file in (process.get('fds') or {}).items():
                 memfd = 'memfd:' in file['path'] and process.get('exe') == file['path']
@@ -248,6 +248,16 @@ class Checks:
                 s.see(row.get('pid_inside') == process['nspid'][-1], f'pid {pid} inside {row.get("pid_inside")}, guest says {process["nspid"]}')
                 path = next((line.split(':', 2)[2] for line in process['cgroup'].split('\n') if line.startswith('0::')), None)
                 s.see(not path or row.get('cgroup') == path, f'pid {pid} cgroup {row.get("cgroup")}, guest says {path}')
+        for told in self.truth.get('containers') or []:
+            row = owner.get(told['pid']) or {}
+            who = f'container of pid {told["pid"]}'
+            s.see(row.get('hostname') == told['hostname'], f'{who}: hostname {row.get("hostname")!r}, guest says {told["hostname"]!r}')
+            root = row.get('root') or {}
+            have = {name: root[name] for name in ('lowerdir', 'upperdir', 'workdir') if name in root} or None
+            s.see(have == told['overlay'], f'{who}: root {root}, guest says {told["overlay"]}')
+            number = re.search(r'(docker|libpod)-([0-9a-f]{64})\.scope', told['cgroup'])
+            runtime = {'docker': 'docker', 'libpod': 'podman'}.get(number and number[1])
+            s.see(not number or (row.get('id'), row.get('runtime')) == (number[2], runtime), f'{who}: {row.get("runtime")} {row.get("id")}, guest says {told["cgroup"]}')
         s.close()
 
 
