@@ -414,6 +414,6 @@ def build_truth(name, arch, data, after):
         'processes': procs,
         'threads_last': threads_last(stream),
         'workloads': reports(stream, procs, after),
-        **truth_more(stream),
+        **truth_more(stream, procs, page_size(procs)),
     }
     return truth, pagemap(stream, truth['page_size']), stream.files.get('/proc/kallsyms', b'')

@@ -116,9 +116,81 @@ def interfaces(stream):
     return out
 
 
-def truth_more(stream):
+def overlay_of(mountinfo):
+    """The directories of the overlay that is the root of a mount namespace, or None."""
+    found = None
+    for line in mountinfo.split('\n'):
+        left, _, right = line.partition(' - ')
+        if left.split()[4:5] != ['/'] or not right:
+            continue
+        kind, _, options = right.split(' ', 2)
+        options = dict(word.partition('=')[::2] for word in options.split(','))
+        # of mounts on one place the last counts
+        found = {name: unescaped(options[name]) for name in ('lowerdir', 'upperdir', 'workdir')
+                 if name in options} if kind == 'overlay' else None
+    return found
+
+
+def containers(stream, procs):
+    """The first process of every PID namespace but the outermost, with what holds it apart."""
+    outer = next((p['ns'] for p in procs if p['pid'] == 1), {})
+    mounts = namespaces(stream, 'mnt', ('mountinfo',))
+    names = namespaces(stream, 'uts', ('hostname',))
+    out = []
+    for p in procs:
+        if len(p['nspid']) < 2 or p['nspid'][-1] != 1:
+            continue
+        ns = {kind: target for kind, target in p['ns'].items() if not kind.endswith('_children')}
+        out.append({
+            'pid': p['pid'],
+            'nspid': p['nspid'],
+            'comm': p['comm'],
+            'ns': ns,
+            'own': sorted(kind for kind, target in ns.items() if target != outer.get(kind)),
+            'cgroup': p['cgroup'],
+            'hostname': names.get(ns.get('uts'), {}).get('hostname'),
+            'overlay': overlay_of(mounts.get(ns.get('mnt'), {}).get('mountinfo', '')),
+            'pids': sorted(q['pid'] for q in procs if q['ns'].get('pid') == ns.get('pid')),
+        })
+    return out
+
+
+def swapped(stream, page):
+    """{pid: [[virtual address, pages]]}: pages that are in swap (bit 62 of their pagemap entry)."""
+    out = {}
+    for pid, pieces in stream.pages.items():
+        runs = []
+        for start, entries in pieces:
+            for k, entry in enumerate(entries):
+                # both bits are set for none; file and shared pages (bit 61) are not ours to tell
+                if entry >> 61 & 7 != 2:
+                    continue
+                va = start + k * page
+                if runs and runs[-1][0] + runs[-1][1] * page == va:
+                    runs[-1][1] += 1
+                else:
+                    runs.append([va, 1])
+        if runs:
+            out[pid] = [['0x%x' % va, count] for va, count in runs]
+    return out
+
+
+def resident(stream):
+    """What the page cache has of the files that programs run from, by device and inode."""
+    out = []
+    for line in lines(stream, 'resident'):
+        dev, inode, pages, *runs = line.split()
+        out.append({'dev': dev, 'inode': int(inode), 'pages': int(pages),
+                    'runs': [numbers(run.replace('+', ' ')) for run in runs]})
+    return out
+
+
+def truth_more(stream, procs, page):
     """The keys of the whole guest."""
     return {
+        'containers': containers(stream, procs),
+        'swapped': swapped(stream, page),
+        'resident': resident(stream),
         'files': file_hashes(stream),
         'directories': directories(stream),
         'netns': network_namespaces(stream),

@@ -8,7 +8,8 @@
  * sample=NAME:N of the processes called NAME only those whose number N divides are told
  * in full, of the others the number of descriptors ("fd-count") is, not the descriptors.
  * What has no file of its own comes in files without a slash in front: "dmesg",
- * "last-stat", "addresses", "file-hashes", "listing <directory>". */
+ * "last-stat", "addresses", "file-hashes", "listing <directory>", "resident"; "/proc/PID/hostname"
+ * and "/proc/PID/fd-count" are in no /proc either. */
 #define _GNU_SOURCE
 #include "sha256.h"
 #include <arpa/inet.h>
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +102,8 @@ static void link_(const char *path)
 		put(ibuf, (size_t)r);
 	}
 }
+
+#include "resident.h"
 
 static void each(const char *dir, void (*f)(const char *))
 {
@@ -362,6 +366,27 @@ static void brief(const char *p)
 	put(count_text, (size_t)k);
 }
 
+/* The host name in a process' UTS namespace, as "/proc/PID/hostname". */
+static void hostname_of(const char *p)
+{
+	char b[1024], name[256] = "";
+	int own = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+	snprintf(b, sizeof b, "%s/ns/uts", p);
+	int its = open(b, O_RDONLY | O_CLOEXEC);
+	if (own >= 0 && its >= 0 && !setns(its, CLONE_NEWUTS)) {
+		int failed = gethostname(name, sizeof name);
+		if (setns(own, CLONE_NEWUTS))
+			_exit(8);
+		snprintf(b, sizeof b, "%s/hostname", p);
+		if (!failed) {
+			head('F', strlen(name), b);
+			put(name, strlen(name));
+		}
+	}
+	close(own);
+	close(its);
+}
+
 static void proc(const char *p)
 {
 	static const char *const n[] = {"comm",	   "stat",	  "status",	   "statm",
@@ -397,6 +422,8 @@ static void proc(const char *p)
 		sub(p, net);
 	if (first_of(p, "mnt"))
 		sub(p, mnt);
+	if (first_of(p, "uts"))
+		hostname_of(p);
 	if (atoi(p + 6) != getpid())
 		pagemap(p);
 }
@@ -535,6 +562,7 @@ int main(int argc, char **argv)
 	flush();
 	stamp("procs");
 	each("/proc", proc);
+	each("/proc", resident);
 	flush();
 	if (drop)
 		drop_caches("2", 5);

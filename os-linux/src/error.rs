@@ -3,14 +3,16 @@
 use alloc::string::String;
 
 use vmc::layout::LayoutError;
-use vmc::{ReadError, VirtAddr};
+use vmc::{PhysAddr, ReadError, VirtAddr};
 
 /// Why something about a Linux guest is not to be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinuxError {
-    /// Nothing in memory is a Linux kernel's VMCOREINFO.
-    #[error("no Linux kernel found: no VMCOREINFO in {mib} MiB of physical memory{hint}")]
+    /// Nothing in memory is a Linux kernel's VMCOREINFO, or its image.
+    #[error(
+        "no Linux kernel found: no VMCOREINFO in {mib} MiB of physical memory, and no page tables that lead to one{hint}"
+    )]
     NotFound {
         /// How much memory was searched, in MiB.
         mib: u64,
@@ -25,13 +27,25 @@ pub enum LinuxError {
         /// What was wrong with the last of them.
         reason: String,
     },
+    /// A vCPU has paging on, but what its page table root leads to is none.
+    #[error(
+        "the page table root {root} holds no page table: the guest's memory is likely encrypted (SEV, TDX), and nothing can be read in it"
+    )]
+    Encrypted {
+        /// Where the root lies.
+        root: PhysAddr,
+    },
     /// The kernel has no type information.
     #[error(
-        "Linux {release} has no type information in memory (BTF, CONFIG_DEBUG_INFO_BTF): its structures cannot be read"
+        "Linux {release} has no type information in memory (BTF, CONFIG_DEBUG_INFO_BTF): its structures cannot be read{}{}",
+        if banner.is_some() { "; its banner: " } else { "" },
+        banner.as_deref().unwrap_or("")
     )]
     NoTypes {
         /// The kernel's release.
         release: String,
+        /// Its banner, where it was found.
+        banner: Option<String>,
     },
     /// The kernel's type information is damaged.
     #[error("the kernel's type information (BTF) cannot be read: {reason}")]
@@ -71,6 +85,22 @@ pub enum LinuxError {
         at: VirtAddr,
         /// Why.
         reason: &'static str,
+    },
+    /// There are more of something, over all processes, than the limit.
+    #[error("{what} are more than the limit of {limit}")]
+    TooMany {
+        /// What they are.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// What one process of several has cannot be read to the end.
+    #[error("pid {pid}: {source}")]
+    OfProcess {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: alloc::boxed::Box<LinuxError>,
     },
     /// There is no such process.
     #[error("no process {pid} among the {count} processes of the guest")]

@@ -3,6 +3,7 @@
 //! Kernels rename and move members: where several paths are given, the first that exists is taken. What only some kernels
 //! have is optional. Nothing here goes by a version.
 
+use vmc::VirtAddr;
 use vmc::layout::{Field, LayoutError, Types};
 
 /// A structure's members.
@@ -196,6 +197,16 @@ fields! {
         mount: u64 = "f_path.mnt" | "__f_path.mnt";
         dentry: u64 = "f_path.dentry" | "__f_path.dentry";
         inode: u64 = "f_inode";
+    } optional {
+        mode: u32 = "f_mode";
+    }
+}
+
+fields! {
+    /// `struct backing_file` (`fs/file_table.c`), as far as it tells what was opened.
+    BackingFileFields of "backing_file" {
+        mount: u64 = "user_path.mnt";
+        dentry: u64 = "user_path.dentry";
     }
 }
 
@@ -231,6 +242,7 @@ fields! {
     /// `struct vfsmount` (`include/linux/mount.h`).
     VfsMountFields of "vfsmount" {
         root: u64 = "mnt_root";
+        super_block: u64 = "mnt_sb";
     }
 }
 
@@ -254,15 +266,66 @@ fields! {
 fields! {
     /// `struct address_space`: a file's page cache.
     PageCacheFields of "address_space" {
-        head: u64 = "i_pages.xa_head";
+        // An xarray since 4.20, a radix tree before, under another name until 4.16.
+        head: u64 = "i_pages.xa_head" | "i_pages.rnode" | "page_tree.rnode";
     }
 }
 
-fields! {
-    /// `struct xa_node` (`include/linux/xarray.h`).
-    XaNodeFields of "xa_node" {
-        shift: u8 = "shift";
-        slots: [u64; 64] = "slots";
+/// `struct xa_node` (`include/linux/xarray.h`), and `struct radix_tree_node` (`include/linux/radix-tree.h`), which it was until 4.20.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct XaNodeFields {
+    pub(crate) shift: Field<u8>,
+    /// Where a node's slots begin, and how many bits of an index choose one: six, or four in the smallest kernels.
+    pub(crate) slots: u64,
+    pub(crate) bits: u32,
+    /// The two low bits of what leads to a node.
+    mark: u64,
+}
+
+impl FieldGroup for XaNodeFields {
+    fn resolve(types: &impl Types) -> Result<Self, LayoutError> {
+        let of = |structure: &str, mark| {
+            let shift = Field::new(types, structure, "shift")?;
+            let slots = types.member(structure, "slots")?;
+            let count = slots.size / 8;
+            if !count.is_power_of_two() || !(8..=64).contains(&count) {
+                return Err(LayoutError::Size {
+                    structure: structure.into(),
+                    member: "slots".into(),
+                    found: slots.size,
+                    expected: 512,
+                });
+            }
+            Ok(Self { shift, slots: slots.offset, bits: count.trailing_zeros(), mark })
+        };
+        of("xa_node", 2).or_else(|why| of("radix_tree_node", 1).map_err(|_| why))
+    }
+}
+
+impl XaNodeFields {
+    /// Entries up to this number lead to no node.
+    const RESERVED: u64 = 4096;
+
+    /// The node that an entry leads to, if it does.
+    pub(crate) const fn node(&self, entry: u64) -> Option<VirtAddr> {
+        if entry & 3 == self.mark && entry > Self::RESERVED { Some(VirtAddr::new(entry & !3)) } else { None }
+    }
+
+    /// Which slot an entry of the node at `node` means in place of its own: a large folio stands in one alone.
+    pub(crate) const fn sibling(&self, node: VirtAddr, entry: u64) -> Option<u64> {
+        let number = if self.mark == 2 {
+            entry >> 2
+        } else {
+            (entry & !3).wrapping_sub(node.get().wrapping_add(self.slots)) / 8
+        };
+        let refers = entry & 3 == self.mark && (self.mark == 1 || entry <= Self::RESERVED);
+        if refers && number < 1 << self.bits { Some(number) } else { None }
+    }
+
+    /// An entry that is neither node nor sibling, as xarrays have it: zero, a value (an odd number) or a pointer.
+    pub(crate) const fn as_entry(&self, entry: u64) -> u64 {
+        // "Exceptional" entries of radix trees.
+        if self.mark == 1 && entry & 3 == 2 { entry >> 1 | 1 } else { entry }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::find::VmcoreInfo;
 pub struct KernelIdentity {
     /// The release, as `uname -r` has it.
     pub release: String,
+    /// Its banner (`linux_banner`), where it was looked for: release, who built it, with what, when.
+    pub banner: Option<String>,
     /// The build-id of its image.
     pub build_id: Option<Vec<u8>>,
     /// Where `_stext` lies, the start of its code.

@@ -13,16 +13,17 @@ use crate::cpus::Cpus;
 use crate::data::{FoundData, KernelImage, find_init_task, find_types};
 use crate::error::LinuxError;
 use crate::fields::*;
+use crate::files::KernelFiles;
 use crate::find::{Found, find};
 use crate::fs::OverlayFields;
 use crate::identity::KernelIdentity;
-use crate::kallsyms::Kallsyms;
 use crate::lazy::Lazy;
+use crate::open::{complete, given_types, kernels_own, load_symbols};
 use crate::symbols::KernelSymbols;
 use crate::types::KernelTypes;
 
 /// Places of the kernel's TLB.
-const TLB_ENTRIES: usize = 4096;
+pub(crate) const TLB_ENTRIES: usize = 4096;
 
 /// A Linux guest.
 ///
@@ -108,6 +109,11 @@ known! {
     module_kset = "module_kset";
     module_tree = "mod_tree";
     module_bugs = "module_bug_list";
+    start_notes = "__start_notes";
+    stop_notes = "__stop_notes";
+    init_top_pgt = "init_top_pgt";
+    stext = "_stext";
+    init_uts_ns = "init_uts_ns";
 }
 
 macro_rules! groups {
@@ -144,6 +150,7 @@ groups! {
     vm_operations: VmOperationsFields;
     special_mapping: SpecialMappingFields;
     file: FileFields;
+    backing_file: BackingFileFields;
     dentry: DentryFields;
     dentry_operations: DentryOperationsFields;
     mount: MountFields;
@@ -253,19 +260,36 @@ impl<'m> Linux<'m> {
         vcpus: &'m dyn Vcpus,
         limits: Limits,
     ) -> Result<Self, LinuxError> {
-        let Found { identity, tables } = find(memory, vcpus)?;
-        let space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
-        let kernel_symbols = KernelSymbols::Kallsyms(Kallsyms::load(&space, &identity, &limits)?);
+        Self::open_with_files(memory, vcpus, limits, None)
+    }
+
+    /// Finds the kernel in `memory`; what it does not tell of itself (symbols, types) is taken from `files`.
+    ///
+    /// # Errors
+    /// [`LinuxError`] where there is no Linux kernel, or it tells too little and no file helps.
+    pub fn open_with_files(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        limits: Limits,
+        mut files: Option<&mut dyn KernelFiles>,
+    ) -> Result<Self, LinuxError> {
+        let Found { mut identity, tables } = find(memory, vcpus)?;
+        let mut space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
+        let kernel_symbols = load_symbols(&space, &mut identity, &limits, &mut files)?;
         let mut known = Known::find(&kernel_symbols);
-        let image = OnceBox::new();
-        let make_image = || Box::new(KernelImage::of(&space, identity.stext, &limits));
+        complete(&mut identity, &space, &known, &limits);
+        if identity.vmcoreinfo.is_none() {
+            space = kernels_own(space, &known);
+        }
+        let (image, stext) = (OnceBox::new(), identity.stext);
+        let make_image = || Box::new(KernelImage::of(&space, stext, &limits));
         // Symbols of functions alone: data is found by what it looks like.
         let bounds = known.start_btf.zip(known.stop_btf);
         let bounds = bounds.or_else(|| find_types(&space, image.get_or_init(make_image)));
-        let Some((start, stop)) = bounds else {
-            return Err(LinuxError::NoTypes { release: identity.release });
+        let types = match bounds {
+            Some((start, stop)) => KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?),
+            None => given_types(&space, &mut identity, &kernel_symbols, &mut files)?,
         };
-        let types = KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?);
         known.init_task =
             known.init_task.or_else(|| find_init_task(&space, image.get_or_init(make_image), &types));
         known.prb = known.prb.or_else(|| identity.vmcoreinfo.as_ref()?.symbol("prb"));

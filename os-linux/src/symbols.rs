@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use vmc::VirtAddr;
-use vmc::symbols::SymbolTable;
+use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 
+use crate::files::GivenSymbols;
 use crate::kallsyms::Kallsyms;
 
 /// The symbols of the kernel's image.
@@ -13,6 +14,8 @@ use crate::kallsyms::Kallsyms;
 pub enum KernelSymbols<'m> {
     /// Those that the kernel carries itself.
     Kallsyms(Kallsyms<'m>),
+    /// Those of a file that was given, at the addresses that they have in memory.
+    Given(GivenSymbols),
 }
 
 /// A symbol of the kernel, unpacked.
@@ -23,11 +26,12 @@ pub(crate) struct KernelSymbol {
 }
 
 impl KernelSymbols<'_> {
-    /// Where they come from, in a word: `kallsyms`.
+    /// Where they come from, in a word: `kallsyms`, `system-map`, `vmlinux`, `isf`.
     #[must_use]
     pub const fn source(&self) -> &'static str {
         match self {
             Self::Kallsyms(_) => "kallsyms",
+            Self::Given(given) => given.source,
         }
     }
 
@@ -36,6 +40,7 @@ impl KernelSymbols<'_> {
     pub fn addresses_of<const N: usize>(&self, wanted: &[&str; N]) -> [Option<VirtAddr>; N] {
         match self {
             Self::Kallsyms(kallsyms) => kallsyms.addresses_of(wanted),
+            Self::Given(given) => addresses_of(&given.table, wanted),
         }
     }
 
@@ -44,6 +49,7 @@ impl KernelSymbols<'_> {
     pub fn table(&self) -> SymbolTable {
         match self {
             Self::Kallsyms(kallsyms) => kallsyms.table(),
+            Self::Given(given) => given.table.clone(),
         }
     }
 
@@ -51,6 +57,34 @@ impl KernelSymbols<'_> {
     pub(crate) fn at(&self, address: VirtAddr) -> Option<KernelSymbol> {
         match self {
             Self::Kallsyms(kallsyms) => kallsyms.at(address),
+            Self::Given(given) => given.table.at(address.get()).map(|symbol| KernelSymbol {
+                name: symbol.name.to_vec(),
+                address: VirtAddr::new(symbol.address),
+            }),
         }
     }
+}
+
+/// The addresses of `wanted` in a table, in their order; the first symbol of a name counts.
+pub(crate) fn addresses_of<const N: usize>(table: &SymbolTable, wanted: &[&str; N]) -> [Option<VirtAddr>; N] {
+    let mut found = [None; N];
+    for symbol in table.iter() {
+        for (slot, name) in found.iter_mut().zip(wanted) {
+            if slot.is_none() && symbol.name == name.as_bytes() {
+                *slot = Some(VirtAddr::new(symbol.address));
+            }
+        }
+    }
+    found
+}
+
+/// The same symbols, those of the image (the upper half of the address space) moved by `slide`. Per-CPU ones stay.
+pub(crate) fn moved(table: &SymbolTable, slide: u64) -> SymbolTable {
+    let mut builder = SymbolTableBuilder::with_capacity(table.len());
+    for symbol in table.iter() {
+        let at = symbol.address;
+        let at = if at >> 63 == 1 { at.wrapping_add(slide) } else { at };
+        builder.push(symbol.name, at, symbol.size.unwrap_or(0), symbol.kind);
+    }
+    builder.build()
 }

@@ -3,10 +3,11 @@
 
 mod common;
 
+use common::image;
 use common::patched::{member, named, open, patched};
 use vmc::layout::Types;
 use vmc::{VirtAddr, VirtualMemory};
-use vmc_linux::Linux;
+use vmc_linux::{Linux, LinuxError};
 
 /// The `struct fdtable` of a process.
 fn fd_table(linux: &Linux<'_>, name: &str) -> VirtAddr {
@@ -26,6 +27,32 @@ fn a_table_of_four_billion_descriptors_is_not_believed() {
     // Another process' files do not suffer.
     let (rows, ended) = named(&linux, "init").open_files().unwrap();
     assert_eq!((rows.count(), ended), (3, None));
+}
+
+#[test]
+fn what_hangs_on_many_processes_is_bounded_all_together() {
+    let image = image();
+    let limits = vmc::Limits { tasks: 100, all_open_files: 30, ..vmc::Limits::default() };
+    let linux = Linux::open_with(&image, &image, limits).unwrap();
+    let same = |times| std::iter::repeat_n(named(&linux, "threads"), times);
+    let threads: Vec<_> = linux.threads_of(same(20)).collect();
+    assert_eq!((threads.len(), threads.iter().filter(|thread| thread.is_ok()).count()), (101, 100));
+    assert!(matches!(threads.last(), Some(Err(LinuxError::TooMany { limit: 100, .. }))), "{threads:?}");
+    let files: Vec<_> = linux.open_files_of(same(4)).collect();
+    assert_eq!((files.len(), files.iter().filter(|file| file.is_ok()).count()), (31, 30));
+    assert!(matches!(files.last(), Some(Err(LinuxError::TooMany { limit: 30, .. }))));
+    // Below the bound nothing is missing.
+    assert!(linux.open_files_of(same(3)).all(|file| file.is_ok()));
+
+    // One process whose table cannot be read does not cost the others theirs.
+    let guest = patched(|linux| (member(linux, "fdtable", "max_fds", fd_table(linux, "threads")), u64::MAX));
+    let linux = open(&guest);
+    let whose = [named(&linux, "threads"), named(&linux, "init")];
+    let files: Vec<_> = linux.open_files_of(whose).collect();
+    let pid = whose[0].pid().unwrap();
+    let broken = |file: &&Result<_, LinuxError>| matches!(file, Err(LinuxError::OfProcess { pid: of, .. }) if *of == pid);
+    assert_eq!(files.iter().filter(broken).count(), 1);
+    assert_eq!(files.iter().flatten().filter(|file| file.pid != pid).count(), 3);
 }
 
 #[test]

@@ -125,8 +125,8 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_
         let bias = module.bias;
         let table = match module.table {
             Ok(table) => table,
-            Err(NoTable::None) => return self.step_bare(cfa),
-            Err(NoTable::NotResident(missing)) => return Err(Stop::NotResident(missing)),
+            Err(NoTable::None) => return self.step_bare(cfa, None),
+            Err(NoTable::NotResident(missing)) => return self.step_bare(cfa, Some(missing)),
         };
         let link = at.get().wrapping_sub(bias);
         let key = Key::new(table.id(), link);
@@ -141,10 +141,13 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_
                     return Err(Stop::Limit);
                 }
                 let described = table.describe::<R::Unfinished>(link, &mut self.cache.scratch);
-                if let Err(error) = &described
-                    && error.leaves_the_code()
-                {
-                    return self.step_bare(cfa);
+                match &described {
+                    Err(error) if error.leaves_the_code() => return self.step_bare(cfa, None),
+                    // A program's tables are read when it throws; the code of a thread that waits was just run.
+                    Err(RowError::NotResident { address }) => {
+                        return self.step_bare(cfa, Some(VirtAddr::new(address.wrapping_add(bias))));
+                    }
+                    _ => {}
                 }
                 match described.map_err(|error| self.row_error(error, bias))? {
                     Described::Rule(rule) => {
@@ -214,10 +217,10 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_
         note_signal(&mut self.signals, (self.address.address(), self.registers.sp()), self.limits)
     }
 
-    /// A step where no table describes the code.
+    /// A step where no table describes the code, or the one that may is not in memory at `missing`.
     #[cold]
-    fn step_bare(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
-        let unknown = Stop::NoUnwindInfo(self.address.address());
+    fn step_bare(&mut self, cfa: &mut Option<VirtAddr>, missing: Option<VirtAddr>) -> Result<(), Stop> {
+        let unknown = missing.map_or(Stop::NoUnwindInfo(self.address.address()), Stop::NotResident);
         let Some(module) = &self.module else { return Err(unknown) };
         let (modules, memory) = (self.modules, self.memory);
         let frame = BareFrame {

@@ -9,7 +9,7 @@ use vmc::view::{FoundBy, Stop};
 use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
 use vmc_unwind::gimli::X86_64;
 use vmc_unwind::x86_64::Registers;
-use vmc_unwind::{Cache, Frame, Module, ModuleMap, Unwinder};
+use vmc_unwind::{Cache, Found, Frame, Module, ModuleMap, Modules, NoTable, Unwinder};
 
 const CODE: u64 = 0x7f00_0000_0000;
 const STACK: u64 = 0x7ffc_0000_0000;
@@ -39,12 +39,15 @@ impl VirtualMemory for Memory {
 
 fn walk(memory: &Memory, ip: u64, rbp: u64) -> (Vec<Frame>, Stop) {
     let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);
-    let modules = ModuleMap::new(vec![Module { range, bias: 0, table: None, index: 0 }]);
+    walk_in(&ModuleMap::new(vec![Module { range, bias: 0, table: None, index: 0 }]), memory, ip, rbp)
+}
+
+fn walk_in(modules: &impl Modules, memory: &Memory, ip: u64, rbp: u64) -> (Vec<Frame>, Stop) {
     let mut registers = Registers::new(VirtAddr::new(CODE + ip), VirtAddr::new(STACK));
     registers.set(X86_64::RBP, rbp);
     registers.set(X86_64::RBX, 3);
     let (mut cache, limits) = (Cache::new(), Limits::default());
-    let mut walk = Unwinder::new(&modules, memory, &limits).walk(registers, &mut cache);
+    let mut walk = Unwinder::new(modules, memory, &limits).walk(registers, &mut cache);
     let frames = walk.by_ref().collect();
     (frames, walk.stop())
 }
@@ -128,6 +131,33 @@ fn a_function_that_never_returns_needs_the_chain() {
         let (frames, stop) = walk(&memory, 0x1b, rbp);
         assert_eq!((frames.len(), stop), (1, Stop::NoUnwindInfo(VirtAddr::new(CODE + 0x1b))));
     }
+}
+
+/// One module, whose table would be where no memory is.
+struct NotThere;
+
+const MISSING: VirtAddr = VirtAddr::new(0xbad0);
+
+impl Modules for NotThere {
+    fn find(&self, address: VirtAddr) -> Option<Found<'_>> {
+        let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);
+        range.contains(&address).then_some(Found {
+            range,
+            bias: 0,
+            table: Err(NoTable::NotResident(MISSING)),
+        })
+    }
+}
+
+#[test]
+fn where_a_table_is_not_in_memory_the_code_tells_or_what_is_missing_is_named() {
+    let memory = Memory { code: code(&[(0x10, FRAMED), START]), stack: vec![9, 3, 0, CODE + 0x804] };
+    let (frames, stop) = walk_in(&NotThere, &memory, 0x1b, STACK + 16);
+    assert_eq!((ips(&frames), stop), (vec![0x1b, 0x804], Stop::End));
+    // It spins and has no frame pointer: nothing tells.
+    let memory = Memory { code: code(&[(0x10, &[0x90, 0xeb, 0xfd])]), stack: vec![CODE + 0x804] };
+    let (frames, stop) = walk_in(&NotThere, &memory, 0x11, 0);
+    assert_eq!((frames.len(), stop), (1, Stop::NotResident(MISSING)));
 }
 
 #[test]

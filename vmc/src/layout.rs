@@ -11,6 +11,7 @@ use core::marker::PhantomData;
 use bytemuck::Pod;
 
 use crate::addr::VirtAddr;
+use crate::limits::Limits;
 use crate::virt::{ReadError, ReadExt, VirtualMemory};
 
 /// Why a layout is not to be had.
@@ -99,6 +100,15 @@ pub trait Types {
     /// # Errors
     /// [`LayoutError`] where there is no such type.
     fn size_of(&self, structure: &str) -> Result<u64, LayoutError>;
+}
+
+/// A source of type layouts that shows whole structures, too.
+pub trait Layouts: Types {
+    /// The whole structure or union `name`.
+    ///
+    /// # Errors
+    /// [`LayoutError`] where there is no such type, or it is damaged.
+    fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError>;
 }
 
 /// A member that is read as a `T`.

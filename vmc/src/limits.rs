@@ -50,6 +50,8 @@ pub struct Limits {
     pub groups: usize,
     /// Descriptors of one process: `fs.nr_open` is 2^20 by default, databases raise it some.
     pub open_files: usize,
+    /// Open files of all processes together, in one list: the busiest hosts have some millions.
+    pub all_open_files: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
     pub log_records: usize,
     /// Namespaces of a kind: `user.max_net_namespaces` goes with the memory, hosts of containers have thousands.
@@ -136,6 +138,7 @@ impl Limits {
         string_bytes: 4096,
         groups: 1 << 16,
         open_files: 1 << 21,
+        all_open_files: 1 << 23,
         log_records: 1 << 22,
         namespaces: 1 << 20,
         sockets: 1 << 24,

@@ -133,7 +133,10 @@ impl StackRow {
         for mut frame in std::mem::take(&mut self.stack.frames) {
             let known = Place::of(&frame).and_then(|place| refined.get(&place));
             let base = frame.module.as_ref().map(|module| module.base);
-            if let (Some(base), Some((name, start))) = (base, known.and_then(|known| known.symbol.as_ref())) {
+            // The kernel's own table names its functions as it prints them.
+            let better = known.filter(|_| frame.space == Space::User || frame.symbol.is_none());
+            if let (Some(base), Some((name, start))) = (base, better.and_then(|known| known.symbol.as_ref()))
+            {
                 let start = base.wrapping_add(*start);
                 let offset = frame.ip.get().wrapping_sub(start.get());
                 frame.symbol = Some(FrameSymbol { name: name.clone(), offset, start });

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use vmc::view::OpenFile;
-use vmc_linux::Task;
 
 use crate::commands::Context;
 use crate::commands::ps::unknown;
@@ -63,22 +62,11 @@ impl Row for OpenFileRow {
 
 pub(crate) fn run(context: &Context<'_>, pid: Option<u32>) -> Result<(), Failure> {
     let tasks = context.tasks(pid)?;
-    let rows = tasks.iter().flat_map(|task| files(context, task)).inspect(|row| {
+    let files = context.linux.open_files_of(tasks);
+    let rows = files.filter_map(|row| row.map_err(|why| context.cut(&why)).ok()).inspect(|row| {
         context.notes.row(&format_args!("pid {} fd {}", row.pid, row.fd), &row.errors);
     });
     context.output().rows(rows.map(OpenFileRow))
-}
-
-/// A process' open files, as far as they can be read.
-fn files<'a>(context: &Context<'a>, task: &Task<'a, 'a>) -> impl Iterator<Item = OpenFile> + use<'a> {
-    let (rows, ended) = match task.open_files() {
-        Ok((rows, ended)) => (Some(rows), ended),
-        Err(why) => (None, Some(why)),
-    };
-    if let Some(why) = ended {
-        context.cut_at(task, &why);
-    }
-    rows.into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -25,11 +25,13 @@ mod types;
 
 pub(crate) use search::Pattern;
 
+use vmc::Limits;
 use vmc::view::RowErrors;
 use vmc_dump::Image;
 use vmc_linux::{Linux, LinuxError, Task};
 
 use crate::args::{Args, Command, Common};
+use crate::debug::KernelFiles;
 use crate::failure::Failure;
 use crate::notes::Notes;
 use crate::output::Output;
@@ -118,16 +120,35 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why a kernel is not understood, what was wrong with the files that were given for it, and which ones would help.
+fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Failure {
+    let wanted = match &source {
+        LinuxError::NoTypes { .. } => {
+            "give --symbols DIR with its vmlinux with DWARF (distributions have it in kernel-debuginfo or \
+             linux-image-…-dbg), its BTF or a volatility3 ISF"
+        }
+        LinuxError::NoSymbols { .. } => {
+            "give --symbols DIR with its vmlinux, System.map or a volatility3 ISF"
+        }
+        _ => return Failure::Guest { target: name.to_owned(), source },
+    };
+    let remarks: String = files.remarks().map(|remark| format!("; {remark}")).collect();
+    Failure::Said(format!("{name}: {source}{remarks}; {wanted}"))
+}
+
 /// Finds the guest in the image and asks it.
 fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     let name = args.command.target();
-    let linux = Linux::open(image, image);
+    let mut files = KernelFiles::new(&args.common.symbols);
+    let given: Option<&mut dyn vmc_linux::KernelFiles> =
+        if args.common.symbols.is_empty() { None } else { Some(&mut files) };
+    let linux = Linux::open_with_files(image, image, Limits::default(), given);
     if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
         && what.pid.is_none()
     {
         return search::without_guest(name, &args.common, notes, image, why, what);
     }
-    let linux = linux.map_err(|source| Failure::Guest { target: name.to_owned(), source })?;
+    let linux = linux.map_err(|source| without_help(name, source, &files))?;
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),

@@ -74,19 +74,6 @@ pub(crate) fn tasks<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Vec<T
             context.as_far_as_it_goes(all)?
         }
     };
-    let mut found = Vec::new();
-    for leader in leaders {
-        match leader.threads() {
-            Ok(threads) => {
-                for thread in threads {
-                    match thread {
-                        Ok(thread) => found.push(thread),
-                        Err(why) => context.cut(&why),
-                    }
-                }
-            }
-            Err(why) => context.cut(&why),
-        }
-    }
-    Ok(found)
+    let threads = context.linux.threads_of(leaders);
+    Ok(threads.filter_map(|thread| thread.map_err(|why| context.cut(&why)).ok()).collect())
 }

@@ -7,6 +7,7 @@
 
 mod find;
 mod frames;
+mod kernel;
 #[cfg(feature = "lines")]
 mod lines;
 mod link;
@@ -15,4 +16,5 @@ mod scan;
 
 pub(crate) use find::DebugFiles;
 pub(crate) use frames::UnwindFiles;
+pub(crate) use kernel::KernelFiles;
 pub(crate) use refine::{Place, Refined, Source, refine};

@@ -84,7 +84,9 @@ fn in_file(
     limits: &Limits,
 ) -> Option<Vec<(u64, Refined)>> {
     let file = ElfFile64::<object::LittleEndian>::parse(bytes).ok()?;
-    let base = file.segments().map(|segment| segment.address() & !0xfff).min().unwrap_or(0);
+    // A kernel's per-CPU data lies at address 0, its image in the upper half.
+    let starts = || file.segments().map(|segment| segment.address() & !0xfff);
+    let base = starts().filter(|start| start >> 63 == 1).min().or_else(|| starts().min()).unwrap_or(0);
     let symbols = symbols(&file, limits);
     #[cfg(feature = "lines")]
     let sections = lines.then(|| super::lines::Sections::of(&file)).flatten();

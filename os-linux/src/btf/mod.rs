@@ -11,7 +11,7 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 
 use hashbrown::HashMap;
-use vmc::layout::{LayoutError, Member, StructLayout, Types};
+use vmc::layout::{LayoutError, Layouts, Member, StructLayout, Types};
 use vmc::{AddressSpace, Limits, ReadExt, VirtAddr};
 
 use crate::error::LinuxError;
@@ -150,12 +150,10 @@ impl<'m> Btf<'m> {
         let raw = self.raw(id)?;
         if self.string(raw.name) == name.as_bytes() { Ok(id) } else { Err(missing()) }
     }
+}
 
-    /// The whole structure or union `name`.
-    ///
-    /// # Errors
-    /// [`LayoutError`] where there is no such type, or it is damaged.
-    pub fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
+impl Layouts for Btf<'_> {
+    fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
         render::layout(self, self.structure(name)?, name, limits)
     }
 }

@@ -16,3 +16,4 @@ mod sections;
 mod tables;
 
 pub(crate) use image::{ElfImage, Source};
+pub(crate) use notes::build_id;

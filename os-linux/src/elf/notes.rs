@@ -20,7 +20,7 @@ impl ElfImage<'_, '_> {
 }
 
 /// The description of the note `GNU`, type 3.
-fn build_id(notes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn build_id(notes: &[u8]) -> Option<&[u8]> {
     let mut rest = notes;
     loop {
         let name_len = u32_at(rest, 0)? as usize;

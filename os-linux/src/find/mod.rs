@@ -7,6 +7,7 @@
 
 mod aarch64;
 mod vmcoreinfo;
+pub(crate) mod without;
 mod x86_64;
 
 pub use vmcoreinfo::VmcoreInfo;
@@ -20,6 +21,9 @@ use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::identity::KernelIdentity;
+
+/// What a kernel's banner begins with (`linux_banner`, `init/version.c`).
+pub(crate) const BANNER: &[u8; 14] = b"Linux version ";
 
 /// A kernel, found and verified.
 #[derive(Clone, Debug)]
@@ -38,7 +42,7 @@ pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, 
 
 /// Looks at the start of every page.
 fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
-    let roots: Vec<_> = x86_64::vcpu_roots(vcpus).into_iter().map(PageTables::X86_64).collect();
+    let roots: Vec<_> = x86_64::vcpu_roots(memory, vcpus).into_iter().map(PageTables::X86_64).collect();
     let runs = |found: &Found| match &found.tables {
         PageTables::Aarch64(tables) => aarch64::runs(memory, vcpus, tables),
         _ => roots.is_empty() || roots.iter().any(|root| runs(memory, root, found)),
@@ -58,13 +62,17 @@ fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxErro
             }
         }
     }
+    // What runs may have none, and one that is there be an earlier kernel's.
+    if let Some(found) = x86_64::find_without(memory, vcpus) {
+        return Ok(found);
+    }
     // A vCPU may be in firmware or in a trampoline: what was verified by itself is then all there is to go by.
     match (not_running, last) {
         (Some(found), _) => Ok(found),
         (None, Some(Unverified::Because(reason))) => Err(LinuxError::NotVerified { count, reason }),
-        (None, None) => Err(LinuxError::NotFound {
-            mib: memory.total() >> 20,
-            hint: banner_hint(memory).unwrap_or_default(),
+        (None, None) => Err(match (banner_hint(memory), x86_64::encrypted(memory, vcpus)) {
+            (None, Some(root)) => LinuxError::Encrypted { root },
+            (hint, _) => LinuxError::NotFound { mib: memory.total() >> 20, hint: hint.unwrap_or_default() },
         }),
     }
 }
@@ -98,20 +106,15 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     let wrong = Unverified::Because;
     let need = |name: &str| info.symbol(name).ok_or_else(|| wrong(format!("it does not tell {name}")));
     let (stext, uts) = (need("_stext")?, need("init_uts_ns")?);
-    // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each.
-    // Before VMCOREINFO told, a reference count of 32 bits came first.
-    let offsets = info.offset("uts_namespace.name").map_or(Vec::from([0, 4]), |offset| Vec::from([offset]));
-    let holds_names = |names: &VirtAddr| {
-        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
-        field(0).is_ok_and(|system| system == b"Linux")
-            && field(2).is_ok_and(|release| release == info.release().as_bytes())
+    // struct new_utsname: sysname, nodename, release, version, machine, domainname, 65 bytes each. Where it lies in the
+    // namespace is told since 5.11; before, a counter of references stands in front of it.
+    let told = info.offset("uts_namespace.name").map(|offset| uts.wrapping_add(offset));
+    let Some(names) = told.into_iter().chain([uts]).find_map(|at| names_at(space, at, info.release())) else {
+        return Err(wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())));
     };
-    let mut places = offsets.into_iter().map(|offset| uts.wrapping_add(offset));
-    let names = places.find(holds_names);
-    let names = names
-        .ok_or_else(|| wrong(format!("init_uts_ns at {uts} does not hold release {}", info.release())))?;
     Ok(KernelIdentity {
         release: info.release().to_string(),
+        banner: None,
         build_id: info.build_id(),
         stext,
         names,
@@ -120,9 +123,17 @@ fn system_names(space: &AddressSpace<'_>, info: VmcoreInfo) -> Result<KernelIden
     })
 }
 
+/// The `struct new_utsname` with this release at the start of a `struct uts_namespace`, or behind its counter of references.
+pub(crate) fn names_at(space: &AddressSpace<'_>, namespace: VirtAddr, release: &str) -> Option<VirtAddr> {
+    [0, 4, 8].map(|offset| namespace.wrapping_add(offset)).into_iter().find(|names| {
+        let field = |index: u64| space.read_cstr(names.wrapping_add(index * 65), 65);
+        field(0).is_ok_and(|system| system == b"Linux")
+            && field(2).is_ok_and(|found| found == release.as_bytes())
+    })
+}
+
 /// What else says that this is (or is not) a Linux guest: its banner.
 fn banner_hint(memory: &dyn PhysMemory) -> Option<String> {
-    const BANNER: &[u8] = b"Linux version ";
     let finder = memmem::Finder::new(BANNER);
     for region in memory.regions() {
         // Only where memory is lent: a search through a slow target would take longer than the hint is worth.
@@ -134,7 +145,7 @@ fn banner_hint(memory: &dyn PhysMemory) -> Option<String> {
             let release = core::str::from_utf8(rest.get(..end)?).ok()?;
             if release.starts_with(|c: char| c.is_ascii_digit()) && release.contains('.') {
                 return Some(format!(
-                    "; a banner says Linux {release}, built without it (CONFIG_CRASH_DUMP, CONFIG_VMCORE_INFO): not read yet"
+                    "; a banner says Linux {release}, but no page tables lead to its image"
                 ));
             }
         }

@@ -1,5 +1,6 @@
 //! Files: their paths through mounts, their devices and inodes.
 
+mod backing;
 mod children;
 mod contents;
 mod directory;
@@ -31,7 +32,7 @@ impl Linux<'_> {
     /// Which file the `struct file` at `file` is open on.
     pub(crate) fn file_facts(&self, file: VirtAddr) -> Result<FileFacts, LinuxError> {
         let space = self.space();
-        let inode = self.file()?.inode.pointer(space, file).map_err(LinuxError::read("f_inode"))?;
+        let inode = self.opened_inode(file)?;
         let fields = self.inode()?;
         let read = LinuxError::read("an inode");
         let number = fields.number.read(space, inode).map_err(&read)?;

@@ -19,11 +19,7 @@ impl Linux<'_> {
     /// # Errors
     /// [`LinuxError`] where a part of it cannot be read, or it leads in a circle.
     pub fn file_path(&self, file: VirtAddr) -> Result<String, LinuxError> {
-        let space = self.space();
-        let fields = self.file()?;
-        let read = LinuxError::read("f_path");
-        let mount = fields.mount.pointer(space, file).map_err(&read)?;
-        let dentry = fields.dentry.pointer(space, file).map_err(&read)?;
+        let (mount, dentry) = self.opened_place(file)?;
         if let Some(name) = self.made_name(mount, dentry)? {
             return Ok(name);
         }

@@ -37,19 +37,19 @@ pub(super) struct Addresses<'m> {
 }
 
 impl<'m> Addresses<'m> {
-    /// The offsets, in the encoding that gives symbol number `known` the address `at`.
+    /// The offsets, in the encoding that gives symbol number `known` a `right` address.
     pub(super) fn new(
         offsets: Cow<'m, [u8]>,
         table: VirtAddr,
         base: Option<u64>,
         known: usize,
-        at: VirtAddr,
+        right: impl Fn(VirtAddr) -> bool,
     ) -> Option<Self> {
         let offset = word(&offsets, known)?;
         let relative =
             base.into_iter().flat_map(|base| [Encoding::AbsolutePerCpu(base), Encoding::Base(base)]);
         let mut encodings = relative.chain([Encoding::Place(table.get())]);
-        let encoding = encodings.find(|encoding| encoding.decode(offset, known) == at.get())?;
+        let encoding = encodings.find(|encoding| right(VirtAddr::new(encoding.decode(offset, known))))?;
         Some(Self { offsets, encoding })
     }
 
@@ -66,7 +66,7 @@ mod tests {
     fn addresses(offsets: &[i32], base: Option<u64>, known: usize, at: u64) -> Option<[u64; 3]> {
         let bytes = offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
         let table = VirtAddr::new(0xffff_ffff_8200_0000);
-        let found = Addresses::new(Cow::Owned(bytes), table, base, known, VirtAddr::new(at))?;
+        let found = Addresses::new(Cow::Owned(bytes), table, base, known, |found| found.get() == at)?;
         Some([0, 1, 2].map(|index| found.get(index).unwrap().get()))
     }
 

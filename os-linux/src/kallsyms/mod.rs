@@ -3,11 +3,13 @@
 //! Source: `kernel/kallsyms.c`, `scripts/kallsyms.c`. Names are sequences of token numbers, each with a length in front (one
 //! byte, or two since 6.1 where the first has its top bit set); a table of 256 tokens gives each number a string. The first character
 //! of an expanded name is the symbol's type. Addresses are 32-bit offsets in one of three encodings, told apart by which of
-//! them gives `_stext` the address that VMCOREINFO gives it, not by version.
+//! them gives `_stext` the address that VMCOREINFO gives it, not by version. Where VMCOREINFO does not tell where the tables lie
+//! (kernels before 6.0), or there is none, they are found by their content.
 
 mod addresses;
 mod lookup;
 mod names;
+mod search;
 
 use alloc::borrow::Cow;
 use alloc::string::ToString;
@@ -19,9 +21,12 @@ use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
+use crate::find::{BANNER, VmcoreInfo};
 use crate::identity::KernelIdentity;
+use crate::image::Image;
 use addresses::Addresses;
 use names::{Names, Starts};
+use search::{Tables, search};
 
 /// The kernel's symbols, still packed.
 #[derive(Debug)]
@@ -35,21 +40,32 @@ pub struct Kallsyms<'m> {
 }
 
 impl<'m> Kallsyms<'m> {
-    /// Finds the tables by what VMCOREINFO says of them.
+    /// Finds the tables: by what VMCOREINFO says of them, or else by their content.
     ///
     /// # Errors
-    /// [`LinuxError::NoSymbols`] where it does not say (kernels before 6.0), or they cannot be read.
+    /// [`LinuxError::NoSymbols`] where there are none, or they cannot be read.
     pub fn load(
         space: &AddressSpace<'m>,
         identity: &KernelIdentity,
         limits: &Limits,
     ) -> Result<Self, LinuxError> {
-        let wrong = |reason: &str| LinuxError::NoSymbols { reason: reason.to_string() };
-        let info = identity.vmcoreinfo.as_ref();
-        let at = |name: &str| {
-            info.and_then(|info| info.symbol(name))
-                .ok_or_else(|| wrong("VMCOREINFO does not tell where it is (a kernel before 6.0)"))
-        };
+        match identity.vmcoreinfo.as_ref().filter(|info| info.symbol("kallsyms_names").is_some()) {
+            Some(info) => Self::told(space, info, identity.stext, limits),
+            None => {
+                Self::search(space, &Image::of(space, Some(identity.stext)), Some(identity.stext), limits)
+            }
+        }
+    }
+
+    /// The tables where VMCOREINFO says that they are.
+    fn told(
+        space: &AddressSpace<'m>,
+        info: &VmcoreInfo,
+        stext: VirtAddr,
+        limits: &Limits,
+    ) -> Result<Self, LinuxError> {
+        let at =
+            |name: &str| info.symbol(name).ok_or_else(|| wrong("VMCOREINFO does not tell all its tables"));
         let read = LinuxError::read("kallsyms");
         let count: u32 = space.read_value(at("kallsyms_num_syms")?).map_err(&read)?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -62,16 +78,49 @@ impl<'m> Kallsyms<'m> {
         let names = up_to(space, at("kallsyms_names")?, count.saturating_mul(514));
         let offsets_at = at("kallsyms_offsets")?;
         let offsets = bytes(space, offsets_at, count.saturating_mul(4)).map_err(&read)?;
-        let base = match info.and_then(|info| info.symbol("kallsyms_relative_base")) {
+        let base = match info.symbol("kallsyms_relative_base") {
             Some(place) => Some(space.read_u64(place).map_err(&read)?),
             None => None,
         };
         let index = Names::new(&names, &tokens, count)
             .position(|name| name.is("_stext"))
             .ok_or_else(|| wrong("it has no _stext"))?;
-        let addresses = Addresses::new(offsets, offsets_at, base, index, identity.stext)
+        let addresses = Addresses::new(offsets, offsets_at, base, index, |at| at == stext)
             .ok_or_else(|| wrong("none of the known encodings gives _stext its address"))?;
         Ok(Self { names, tokens, addresses, count, places: OnceBox::new() })
+    }
+
+    /// Finds the tables in `image` by their content. `_stext` has to get the address `stext` where that is known, else one
+    /// in the image's code; the kernel's banner has to be where they say, if they say it.
+    pub(crate) fn search(
+        space: &AddressSpace<'m>,
+        image: &Image,
+        stext: Option<VirtAddr>,
+        limits: &Limits,
+    ) -> Result<Self, LinuxError> {
+        for Tables { tokens, count, names, names_len, offsets } in search(space, image, limits) {
+            let names = up_to(space, names, names_len);
+            let Some(known) = Names::new(&names, &tokens, count).position(|name| name.is("_stext")) else {
+                continue;
+            };
+            let right = |at: VirtAddr| match stext {
+                Some(stext) => at == stext,
+                None => image.part_at(at).is_some_and(|part| part.executable),
+            };
+            let addresses = offsets.into_iter().find_map(|(at, base)| {
+                let offsets = bytes(space, at, count.saturating_mul(4)).ok()?;
+                Addresses::new(offsets, at, base, known, right)
+            });
+            let Some(addresses) = addresses else { continue };
+            let found = Self { names, tokens, addresses, count, places: OnceBox::new() };
+            let [banner] = found.addresses_of(&["linux_banner"]);
+            if banner.is_none_or(|at| space.read_value(at).is_ok_and(|start: [u8; 14]| start == *BANNER)) {
+                return Ok(found);
+            }
+        }
+        Err(wrong(
+            "VMCOREINFO does not tell where it is, and nothing in the kernel's image is it (CONFIG_KALLSYMS)",
+        ))
     }
 
     /// How many symbols there are.
@@ -124,6 +173,10 @@ impl<'m> Kallsyms<'m> {
         }
         builder.build()
     }
+}
+
+fn wrong(reason: &str) -> LinuxError {
+    LinuxError::NoSymbols { reason: reason.to_string() }
 }
 
 /// The 256 tokens.

@@ -5,14 +5,13 @@
 
 use alloc::vec::Vec;
 
-use vmc::{PhysAddr, VirtAddr};
+use vmc::bytes::u64_at;
+use vmc::{PhysAddr, ReadExt, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 use crate::mm::CachedFile;
 
-/// Slots of a node.
-const SLOTS: usize = 64;
 /// `PG_uptodate` where VMCOREINFO does not tell `PG_lru`.
 const UPTODATE: u32 = 2;
 /// The low bits of `page.mapping` tell other things than the mapping.
@@ -39,7 +38,8 @@ impl CacheEntry {
 /// A node on the way down.
 #[derive(Debug)]
 struct Level {
-    slots: [u64; SLOTS],
+    node: VirtAddr,
+    slots: Vec<u64>,
     shift: u32,
     first: u64,
     next: usize,
@@ -67,30 +67,35 @@ impl<'k, 'm> CacheWalk<'k, 'm> {
         LinuxError::Broken { what: "the page cache's tree", at, reason }
     }
 
-    fn enter(&mut self, entry: u64, first: u64) -> Result<(), LinuxError> {
-        let node = VirtAddr::new(entry - 2);
+    fn enter(&mut self, node: VirtAddr, first: u64) -> Result<(), LinuxError> {
         let fields = self.linux.xa_node()?;
         let read = LinuxError::read("a node of the page cache's tree");
         let shift = u32::from(fields.shift.read(self.linux.space(), node).map_err(&read)?);
-        // Each level covers six bits less than the one above.
+        // Each level covers some bits less than the one above.
         if shift > 60 || self.open.last().is_some_and(|above| shift >= above.shift) {
             return Err(self.broken(node, "a level does not lie below the one above it"));
         }
         self.left =
             self.left.checked_sub(1).ok_or_else(|| self.broken(node, "it has more nodes than the limit"))?;
-        let slots = fields.slots.read(self.linux.space(), node).map_err(&read)?;
-        self.open.push(Level { slots, shift, first, next: 0 });
+        let len = 8usize << fields.bits;
+        let words = self.linux.space().read_vec(node.wrapping_add(fields.slots), len as u64, len);
+        let words = words.map_err(&read)?;
+        let slots = (0..len).step_by(8).filter_map(|at| u64_at(&words, at)).collect();
+        self.open.push(Level { node, slots, shift, first, next: 0 });
         Ok(())
     }
 
     fn advance(&mut self) -> Result<Option<CacheEntry>, LinuxError> {
+        let nodes = self.linux.xa_node()?;
         if !self.started {
             self.started = true;
             let head = self.linux.page_cache()?.head;
             let entry = head.read(self.linux.space(), self.mapping).map_err(LinuxError::read("i_pages"))?;
-            if is_node(entry) {
-                self.enter(entry, 0)?;
-            } else if entry != 0 && entry & 3 != 2 {
+            if let Some(node) = nodes.node(entry) {
+                self.enter(node, 0)?;
+            } else if let entry = nodes.as_entry(entry)
+                && is_entry(entry)
+            {
                 // A head that is no node stands for page 0 alone.
                 return Ok(Some(CacheEntry { first: 0, count: 1, entry }));
             }
@@ -104,12 +109,18 @@ impl<'k, 'm> CacheWalk<'k, 'm> {
             let slot = level.next;
             level.next += 1;
             let first = level.first.saturating_add((slot as u64) << level.shift);
-            if is_node(entry) {
-                self.enter(entry, first)?;
-            } else if entry != 0 && entry & 3 != 2 {
+            if nodes.sibling(level.node, entry).is_some() {
+                continue;
+            }
+            if let Some(node) = nodes.node(entry) {
+                self.enter(node, first)?;
+            } else if let entry = nodes.as_entry(entry)
+                && is_entry(entry)
+            {
                 // A large folio stands in one slot; the siblings behind it name that slot.
-                let sibling = (slot as u64) << 2 | 2;
-                let siblings = level.slots.iter().skip(level.next).take_while(|next| **next == sibling);
+                let node = level.node;
+                let sibling = |next: &&u64| nodes.sibling(node, **next) == Some(slot as u64);
+                let siblings = level.slots.iter().skip(level.next).take_while(sibling);
                 let slots = 1 + siblings.count();
                 level.next = slot + slots;
                 return Ok(Some(CacheEntry { first, count: (slots as u64) << level.shift, entry }));
@@ -131,8 +142,9 @@ impl Iterator for CacheWalk<'_, '_> {
     }
 }
 
-const fn is_node(entry: u64) -> bool {
-    entry & 3 == 2 && entry > 4096
+/// Is it a page, or a note on one?
+const fn is_entry(entry: u64) -> bool {
+    entry != 0 && entry & 3 != 2
 }
 
 impl CachedFile<'_, '_> {

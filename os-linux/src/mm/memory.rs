@@ -6,7 +6,6 @@ use core::fmt;
 
 use once_cell::race::OnceBox;
 use vmc::arch::aarch64::{Aarch64PageTables, Half};
-use vmc::arch::x86_64::X86PageTables;
 use vmc::space::by_pages;
 use vmc::{AddressSpace, Fault, PageTables, PhysAddr, ReadError, TranslateError, VirtAddr, VirtualMemory};
 
@@ -48,7 +47,7 @@ impl<'k, 'm> AddressSpaceOf<'k, 'm> {
             source: ReadError::new(pgd, why),
         })?;
         let tables = match linux.tables() {
-            PageTables::X86_64(kernel) => PageTables::X86_64(X86PageTables::new(root, kernel.levels())),
+            PageTables::X86_64(kernel) => PageTables::X86_64(kernel.with_root(root)),
             PageTables::Aarch64(kernel) => PageTables::Aarch64(user_tables(kernel, root)),
             other => *other,
         };

@@ -10,8 +10,6 @@ use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 
-/// Entries up to this number are no pointers.
-const RESERVED: u64 = 4096;
 /// The largest folio is 1 GiB.
 const LARGEST_FOLIO: u64 = 1 << 18;
 
@@ -56,28 +54,28 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let mut entry =
             head.read(space, self.mapping).map_err(lookup("the page cache's tree cannot be read"))?;
         let mut last_shift = 64;
-        while entry & 3 == 2 && entry > RESERVED {
-            let node = VirtAddr::new(entry - 2);
+        while let Some(node) = nodes.node(entry) {
             let unreadable = lookup("a node of the page cache's tree cannot be read");
             let shift = u32::from(nodes.shift.read(space, node).map_err(unreadable)?);
-            // Each level covers six bits less than the one above.
+            // Each level covers some bits less than the one above.
             if shift >= last_shift || shift > 60 {
                 return Err(Fault::Lookup { reason: "the page cache's tree is damaged" });
             }
-            if last_shift == 64 && shift + 6 < 64 && index >> (shift + 6) != 0 {
+            let covered = shift + nodes.bits;
+            if last_shift == 64 && covered < 64 && index >> covered != 0 {
                 return Err(gone);
             }
             last_shift = shift;
-            let slots = nodes.slots.address(node);
+            let slots = node.wrapping_add(nodes.slots);
             let at = |slot: u64| space.read_u64(slots.wrapping_add(slot * 8)).map_err(unreadable);
-            entry = at((index >> shift) & 63)?;
+            entry = at((index >> shift) & ((1 << nodes.bits) - 1))?;
             // A sibling names the slot that its large folio stands in.
-            if entry & 3 == 2 && entry >> 2 < 63 {
-                entry = at(entry >> 2)?;
+            if let Some(slot) = nodes.sibling(node, entry) {
+                entry = at(slot)?;
             }
         }
         // Nothing, or a value that says where the page went; a head that is no node stands for page 0 alone.
-        if entry == 0 || entry & 3 != 0 {
+        if entry == 0 || entry & 3 != 0 || (last_shift == 64 && index != 0) {
             return Err(gone);
         }
         self.frame_of(VirtAddr::new(entry), index)

@@ -7,6 +7,7 @@ mod numbers;
 mod process;
 mod state;
 mod thread;
+mod together;
 mod usage;
 
 use alloc::string::String;

@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn entries_as_the_kernel_makes_them() {
         let tables = Aarch64PageTables::new(Granule::K4);
-        let absent = |level, entry| super::absent(&tables, level, entry);
+        let absent = |level, entry| absent(&tables, level, entry);
         assert_eq!(absent(1, 0), Absent::Empty);
         // PAGE_NONE at 0x4123_4000 until 6.10: PROT_NONE (58), UXN, PXN, NG, AF, SH, AP[2], page.
         let attributes = 3 << 53 | 1 << 11 | 1 << 10 | 3 << 8 | 1 << 7 | 2;

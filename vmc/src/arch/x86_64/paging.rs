@@ -56,6 +56,12 @@ impl X86PageTables {
         Self { mask: ADDRESS & !bits, ..self }
     }
 
+    /// Tables of the same kind whose top one lies at `root`: another process' of the same kernel.
+    #[must_use]
+    pub const fn with_root(self, root: PhysAddr) -> Self {
+        Self { root: root.align_down(0x1000), ..self }
+    }
+
     /// Where the top table lies.
     #[must_use]
     pub const fn root(&self) -> PhysAddr {

@@ -1,0 +1,302 @@
+//! Types out of volatility3's symbol files (ISF), as dwarf2json and others write them.
+//!
+//! Source: volatility3's `schemas/schema-6.2.0.json`: `base_types`, `user_types`, `enums` and `symbols` by name; a field has an offset in
+//! bytes and a type, which nests. What is anonymous in C has a name of its own (`unnamed_…`), and the member that has it
+//! is marked `anonymous`.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use serde::Deserialize;
+use vmc::Limits;
+use vmc::layout::{LayoutError, Layouts, Member, StructLayout, Types};
+
+use crate::error::TypesError;
+use crate::graph::{self, Graph, Kind, Part};
+
+#[derive(Debug, Deserialize)]
+struct File {
+    base_types: BTreeMap<String, Base>,
+    user_types: BTreeMap<String, User>,
+    #[serde(default)]
+    enums: BTreeMap<String, Base>,
+    #[serde(default)]
+    symbols: BTreeMap<String, Symbol>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Base {
+    size: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct User {
+    kind: String,
+    size: u64,
+    #[serde(default)]
+    fields: BTreeMap<String, FieldOf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FieldOf {
+    offset: u64,
+    r#type: Type,
+    #[serde(default)]
+    anonymous: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Type {
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    bit_length: u64,
+    #[serde(default)]
+    bit_position: u64,
+    subtype: Option<Box<Type>>,
+    r#type: Option<Box<Type>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Symbol {
+    #[serde(default)]
+    address: u64,
+    constant_data: Option<String>,
+}
+
+/// A symbol of an ISF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsfSymbol<'i> {
+    /// Its name.
+    pub name: &'i str,
+    /// Its address at link time.
+    pub address: u64,
+    /// What stands there, in base64, where the file tells it: the banner.
+    pub constant_data: Option<&'i str>,
+}
+
+/// Types and symbols out of an ISF.
+#[derive(Debug)]
+pub struct IsfTypes {
+    /// All types that are described or referred to.
+    nodes: Vec<Node>,
+    named: HashMap<String, u32>,
+    symbols: BTreeMap<String, Symbol>,
+    depth: usize,
+}
+
+#[derive(Debug)]
+enum Node {
+    Plain {
+        keyword: &'static str,
+        name: String,
+        size: u64,
+    },
+    Pointer(Option<u32>),
+    Array(u32, u64),
+    Aggregate {
+        keyword: &'static str,
+        name: String,
+        size: u64,
+        members: Vec<(String, u64, Option<u64>, u32)>,
+    },
+    Function,
+    Declared {
+        keyword: &'static str,
+        name: String,
+    },
+}
+
+impl IsfTypes {
+    /// The types and symbols in `json`.
+    ///
+    /// # Errors
+    /// [`TypesError`] where it is no ISF, or has more types than the limit.
+    pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, TypesError> {
+        let bad = |reason: &str| TypesError::Isf { reason: reason.to_owned() };
+        let file: File = serde_json::from_slice(json).map_err(|why| bad(&why.to_string()))?;
+        if file.user_types.is_empty() {
+            return Err(TypesError::Empty);
+        }
+        let mut types = Self {
+            nodes: Vec::new(),
+            named: HashMap::with_capacity(file.user_types.len()),
+            symbols: file.symbols,
+            depth: limits.type_depth,
+        };
+        let mut builder = Builder { plain: HashMap::new(), void: 0 };
+        // Numbers first: structures refer to each other.
+        for (name, user) in &file.user_types {
+            let keyword = if user.kind == "union" { "union " } else { "struct " };
+            let number = types.push(Node::Aggregate {
+                keyword,
+                name: name.clone(),
+                size: user.size,
+                members: Vec::new(),
+            });
+            types.named.insert(name.clone(), number);
+        }
+        builder.void = types.push(Node::Declared { keyword: "", name: "void".into() });
+        for (keyword, plain) in [("", &file.base_types), ("enum ", &file.enums)] {
+            for (name, base) in plain {
+                if keyword.is_empty() && name == "void" {
+                    continue;
+                }
+                let number = types.push(Node::Plain { keyword, name: name.clone(), size: base.size });
+                builder.plain.insert((keyword, name.clone()), number);
+            }
+        }
+        for (number, (_, user)) in (0usize..).zip(file.user_types) {
+            let mut found = Vec::with_capacity(user.fields.len());
+            for (name, field) in user.fields {
+                let name = if field.anonymous { String::new() } else { name };
+                let mut bits = field.offset.saturating_mul(8);
+                let (of, width) = match field.r#type.kind.as_str() {
+                    "bitfield" => {
+                        bits = bits.saturating_add(field.r#type.bit_position);
+                        let width = Some(field.r#type.bit_length);
+                        (types.add(field.r#type.r#type.as_deref(), &builder, limits.type_depth), width)
+                    }
+                    _ => (types.add(Some(&field.r#type), &builder, limits.type_depth), None),
+                };
+                found.push((name, bits, width, of));
+            }
+            found.sort_by_key(|(_, bits, ..)| *bits);
+            if let Some(Node::Aggregate { members, .. }) = types.nodes.get_mut(number) {
+                *members = found;
+            }
+            if types.nodes.len() > limits.btf_types {
+                return Err(bad("it has more types than the limit"));
+            }
+        }
+        Ok(types)
+    }
+
+    fn push(&mut self, node: Node) -> u32 {
+        self.nodes.push(node);
+        u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The number of a type that is described where it is used.
+    fn add(&mut self, described: Option<&Type>, builder: &Builder, depth: usize) -> u32 {
+        let (Some(described), Some(depth)) = (described, depth.checked_sub(1)) else { return builder.void };
+        let inner = described.subtype.as_deref();
+        let name = &described.name;
+        match described.kind.as_str() {
+            "pointer" => {
+                let to = self.add(inner, builder, depth);
+                let to = (to != builder.void).then_some(to);
+                self.push(Node::Pointer(to))
+            }
+            "array" => {
+                let of = self.add(inner, builder, depth);
+                self.push(Node::Array(of, described.count))
+            }
+            "function" => self.push(Node::Function),
+            "base" => builder.plain.get(&("", name.clone())).copied().unwrap_or(builder.void),
+            "enum" => match builder.plain.get(&("enum ", name.clone())) {
+                Some(number) => *number,
+                None => self.push(Node::Declared { keyword: "enum ", name: name.clone() }),
+            },
+            kind => match self.named.get(name.as_str()) {
+                Some(number) => *number,
+                None => {
+                    let keyword = if kind == "union" { "union " } else { "struct " };
+                    self.push(Node::Declared { keyword, name: name.clone() })
+                }
+            },
+        }
+    }
+
+    /// Its symbols, in no order.
+    pub fn symbols(&self) -> impl Iterator<Item = IsfSymbol<'_>> {
+        self.symbols.iter().map(|(name, symbol)| IsfSymbol {
+            name,
+            address: symbol.address,
+            constant_data: symbol.constant_data.as_deref(),
+        })
+    }
+
+    /// The symbol `name`.
+    #[must_use]
+    pub fn symbol(&self, name: &str) -> Option<IsfSymbol<'_>> {
+        let (name, symbol) = self.symbols.get_key_value(name)?;
+        Some(IsfSymbol { name, address: symbol.address, constant_data: symbol.constant_data.as_deref() })
+    }
+}
+
+/// What types are referred to by.
+struct Builder {
+    plain: HashMap<(&'static str, String), u32>,
+    void: u32,
+}
+
+impl Graph for IsfTypes {
+    type Id = u32;
+
+    fn named(&self, name: &str) -> Option<u32> {
+        self.named.get(name).copied()
+    }
+
+    fn kind(&self, id: u32) -> Result<Kind<'_, u32>, LayoutError> {
+        let node = self.nodes.get(id as usize);
+        let node = node.ok_or(LayoutError::Damaged { id, reason: "there is no type of this number" })?;
+        Ok(match node {
+            Node::Plain { keyword, name, size } => {
+                Kind::Plain { keyword, name: name.as_bytes(), size: *size }
+            }
+            Node::Pointer(to) => Kind::Pointer(*to),
+            Node::Array(of, count) => Kind::Array(*of, *count),
+            Node::Function => Kind::Function,
+            Node::Declared { keyword, name } if keyword.is_empty() => {
+                Kind::Alias { name: name.as_bytes(), of: None }
+            }
+            Node::Declared { keyword, name } => Kind::Declared { keyword, name: name.as_bytes() },
+            Node::Aggregate { keyword, name, size, members } => Kind::Aggregate {
+                keyword,
+                name: if name.starts_with("unnamed_") { &[] } else { name.as_bytes() },
+                size: *size,
+                members: members
+                    .iter()
+                    .map(|(name, bits, width, of)| Part {
+                        name: name.as_bytes(),
+                        bit_offset: *bits,
+                        bit_size: *width,
+                        of: *of,
+                    })
+                    .collect(),
+            },
+        })
+    }
+
+    fn number(&self, id: u32) -> u32 {
+        id
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+}
+
+impl Types for IsfTypes {
+    fn member(&self, structure: &str, path: &str) -> Result<Member, LayoutError> {
+        graph::member(self, structure, path)
+    }
+
+    fn size_of(&self, structure: &str) -> Result<u64, LayoutError> {
+        graph::size_of(self, structure)
+    }
+}
+
+impl Layouts for IsfTypes {
+    fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
+        graph::layout(self, name, limits)
+    }
+}

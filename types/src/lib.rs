@@ -1,0 +1,55 @@
+//! Layouts of a kernel's structures out of files, where the kernel itself tells none.
+//!
+//! # What it gives
+//! [`DwarfTypes`] (what compilers write, `vmlinux` with debug information) and [`IsfTypes`] (volatility3's symbol files), both
+//! as [`vmc::layout::Layouts`]: members by path, sizes, whole structures.
+//!
+//! # What it needs
+//! Bytes: it opens no file (`no_std`). Whether a file is of the kernel that is looked at, the caller decides.
+//!
+//! # What it is not for
+//! Types of programs: names are taken for C's, and of several structures with one name the first counts.
+//!
+//! # Why it is fast
+//! Of DWARF only the outermost entries are gone through to see which structures there are; members are read when they are
+//! asked for.
+//!
+//! # Hostile input
+//! Files are no more trusted than guests: depths and counts are bounded by [`vmc::Limits`].
+//!
+//! # Example
+//! ```
+//! use vmc::layout::Types;
+//! use vmc_types::IsfTypes;
+//!
+//! let file = br#"{"base_types": {"int": {"size": 4, "kind": "int"}}, "enums": {}, "symbols": {},
+//!     "user_types": {"task": {"kind": "struct", "size": 8,
+//!         "fields": {"pid": {"offset": 4, "type": {"kind": "base", "name": "int"}}}}}}"#;
+//! let isf = IsfTypes::parse(file, &vmc::Limits::default())?;
+//! assert_eq!(isf.member("task", "pid").map(|member| (member.offset, member.size)), Ok((4, 4)));
+//! # Ok::<(), vmc_types::TypesError>(())
+//! ```
+#![no_std]
+
+extern crate alloc;
+
+mod bytes;
+#[cfg(feature = "dwarf")]
+mod dwarf;
+mod error;
+mod graph;
+#[cfg(feature = "isf")]
+mod isf;
+
+pub use bytes::Bytes;
+#[cfg(feature = "dwarf")]
+pub use dwarf::{DwarfTypes, Sections};
+pub use error::TypesError;
+#[cfg(feature = "isf")]
+pub use isf::{IsfSymbol, IsfTypes};
+
+/// FNV-1a: short names, no key to keep.
+fn hash(name: &[u8]) -> u64 {
+    name.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
