@@ -20,7 +20,9 @@ impl Cpus {
         if linux.known.per_cpu_offset.is_some() {
             cpus.read_symbols(linux);
         } else {
-            cpus.offsets = offsets(linux, &queues);
+            let found = offsets(linux, &queues);
+            (cpus.run_queues, cpus.offsets) =
+                found.map_or((None, Vec::new()), |(base, offsets)| (Some(base), offsets));
         }
         if !queues.is_empty() {
             let online = queues.values().filter(|queue| queue.online).count();
@@ -76,14 +78,15 @@ fn fits(linux: &Linux<'_>, vcpu: usize, task: VirtAddr) -> bool {
     into.is_some_and(|into| into <= linux.stack_size())
 }
 
-/// `__per_cpu_offset`, found by its content: for every CPU the distance of its run queue from one place in the image.
-fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<u64> {
+/// `__per_cpu_offset`, found by its content: for every CPU the distance of its run queue from one place in the image, which comes
+/// with it.
+fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Option<(VirtAddr, Vec<u64>)> {
     /// Run queues are aligned to a cache line.
     const CACHE_LINE: u64 = 64;
-    let Some((first, first_queue)) = queues.first_key_value() else { return Vec::new() };
+    let (first, first_queue) = queues.first_key_value()?;
     let image = linux.image();
     let last = queues.last_key_value().map_or(*first, |(cpu, _)| *cpu);
-    let found = image.find_words(linux.space(), |_, bytes| {
+    image.find_words(linux.space(), |_, bytes| {
         let offset = |cpu: u32| u64_at(bytes, cpu as usize * 8);
         let base = first_queue.at.get().wrapping_sub(offset(*first)?);
         // A cheap look at what nearly no word passes comes first.
@@ -94,7 +97,6 @@ fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<u64> {
         let all = queues.iter().all(|(cpu, queue)| {
             offset(*cpu).is_some_and(|offset| base.wrapping_add(offset) == queue.at.get())
         });
-        all.then(|| (0..=last).map_while(offset).collect::<Vec<u64>>())
-    });
-    found.unwrap_or_default()
+        all.then(|| (at, (0..=last).map_while(offset).collect()))
+    })
 }
