@@ -8,21 +8,28 @@ use vmc::bytes::u64_at;
 use vmc::{Registers, VirtAddr};
 
 use super::Cpus;
-use super::run_queues::{RunQueue, run_queues};
+use super::run_queues::{RunQueue, run_queues, run_queues_at};
 use crate::kernel::Linux;
 use crate::task::Task;
 
 impl Cpus {
     pub(super) fn find_aarch64(linux: &Linux<'_>) -> Self {
         let mut cpus = Self::default();
-        // Kernels whose types do not tell are shown without CPUs; each thread's own flag still says whether it is on one.
-        let queues = run_queues(linux).unwrap_or_default();
         if linux.known.per_cpu_offset.is_some() {
             cpus.read_symbols(linux);
-        } else {
-            let found = offsets(linux, &queues);
-            (cpus.run_queues, cpus.offsets) =
-                found.map_or((None, Vec::new()), |(base, offsets)| (Some(base), offsets));
+        }
+        let mut queues = match linux.known.run_queues {
+            Some(base) => run_queues_at(linux, base, &cpus.offsets),
+            None => BTreeMap::new(),
+        };
+        if queues.is_empty() {
+            // Kernels whose types do not tell are shown without CPUs; each thread's own flag still says whether it is on one.
+            queues = run_queues(linux).unwrap_or_default();
+        }
+        if cpus.offsets.is_empty()
+            && let Some((base, offsets)) = offsets(linux, &queues)
+        {
+            (cpus.run_queues, cpus.offsets) = (Some(base), offsets);
         }
         if !queues.is_empty() {
             let online = queues.values().filter(|queue| queue.online).count();
