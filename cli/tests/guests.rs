@@ -85,7 +85,7 @@ fn what_else_is_in_guests() {
 fn arm64_6_1_core() {
     let Some(folder) = guest("arm64-6.1") else { return };
     let (image, truth) = (folder.join("mem.elf.zst"), folder.join("truth.json"));
-    check(&image, &truth, WITHOUT_STACKS);
+    check(&image, &truth, ALL);
     check(&image, &truth, SYSTEM);
 }
 

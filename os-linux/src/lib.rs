@@ -93,7 +93,7 @@ pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use files::{Checks, Fits, GivenSymbols, GivenTypes, KernelFiles};
-pub use find::VmcoreInfo;
+pub use find::{VmcoreInfo, ram_base};
 pub use fs::{FileContents, Listing, mode_text};
 pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;

@@ -34,7 +34,11 @@ impl Linux<'_> {
     /// # Errors
     /// [`LinuxError`] where that cannot be read.
     pub fn tainted(&self) -> Result<(u64, String), LinuxError> {
-        let at = self.need("tainted_mask", self.known.tainted_mask)?;
+        let at = match self.known.tainted_mask {
+            Some(at) => Some(at),
+            None => *self.found.taints.get(|| self.find_taints())?,
+        };
+        let at = self.need("tainted_mask", at)?;
         let taints = self.space().read_u64(at).map_err(LinuxError::read("tainted_mask"))?;
         Ok((taints, letters(taints)))
     }

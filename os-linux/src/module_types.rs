@@ -36,7 +36,11 @@ impl Linux<'_> {
     /// The bytes of a module's BTF.
     fn module_btf(&self, name: &str) -> Result<Option<alloc::vec::Vec<u8>>, LinuxError> {
         const WHAT: &str = "the list of modules' types";
-        let head = self.need("btf_modules", self.known.btf_modules)?;
+        let head = match self.known.btf_modules {
+            Some(head) => Some(head),
+            None => *self.found.module_types.get(|| self.find_module_types())?,
+        };
+        let head = self.need("btf_modules", head)?;
         let (modules, objects) = (self.btf_module()?, self.btf_object()?);
         let offset = modules.list.address(VirtAddr::new(0)).get();
         let (space, limits, read) = (self.space(), self.limits(), LinuxError::read(WHAT));

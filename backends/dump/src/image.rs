@@ -194,6 +194,16 @@ impl Image {
         self.ram_base
     }
 
+    /// Says where the memory in a raw image begins, for who finds that out later. Other formats say it themselves: they
+    /// stay as they are.
+    pub fn place_at(&mut self, base: PhysAddr) {
+        if self.format == Format::Raw {
+            let len = self.map.len() as u64;
+            self.ram_base = base;
+            self.segments = Segments::new(vec![Segment::whole(base, len, 0)], len);
+        }
+    }
+
     /// Was it compressed?
     #[must_use]
     pub const fn compressed(&self) -> bool {

@@ -44,7 +44,10 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
                 Format::ElfCore => "the core's program headers".to_owned(),
                 Format::Lime | Format::Avml => "the image's range headers".to_owned(),
                 _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
-                _ => format!("flat: offset 0 is physical {} (--ram-base)", image.ram_base()),
+                _ => {
+                    let how = context.common.ram_base.map_or("by the kernel's page tables", |_| "--ram-base");
+                    format!("flat: offset 0 is physical {} ({how})", image.ram_base())
+                }
             }),
         ),
     ];

@@ -27,7 +27,7 @@ pub(crate) use search::Pattern;
 
 use vmc::Limits;
 use vmc::view::RowErrors;
-use vmc_dump::Image;
+use vmc_dump::{Format, Image};
 use vmc_linux::{Linux, LinuxError, Task};
 
 use crate::args::{Args, Command, Common};
@@ -111,8 +111,18 @@ impl<'a> Context<'a> {
 /// Does what was asked for.
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     let name = args.command.target();
-    let image = target::open(name, &args.common, notes)?;
-    answer(args, notes, &image).map_err(|why| why.with(image.warnings()))?;
+    let mut image = target::open(name, &args.common, notes)?;
+    let mut answered = answer(args, notes, &image);
+    // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
+    if let Err(Failure::Guest { source: LinuxError::NotVerified { .. }, .. }) = &answered
+        && image.format() == Format::Raw
+        && args.common.ram_base.is_none()
+        && let Some(base) = vmc_linux::ram_base(&image)
+    {
+        image.place_at(base);
+        answered = answer(args, notes, &image);
+    }
+    answered.map_err(|why| why.with(image.warnings()))?;
     for warning in image.warnings() {
         notes.warning(&format_args!("{name}: {warning}"));
     }

@@ -8,19 +8,28 @@ use vmc::bytes::u64_at;
 use vmc::{Registers, VirtAddr};
 
 use super::Cpus;
-use super::run_queues::{RunQueue, run_queues};
+use super::run_queues::{RunQueue, run_queues, run_queues_at};
 use crate::kernel::Linux;
 use crate::task::Task;
 
 impl Cpus {
     pub(super) fn find_aarch64(linux: &Linux<'_>) -> Self {
         let mut cpus = Self::default();
-        // Kernels whose types do not tell are shown without CPUs; each thread's own flag still says whether it is on one.
-        let queues = run_queues(linux).unwrap_or_default();
         if linux.known.per_cpu_offset.is_some() {
             cpus.read_symbols(linux);
-        } else {
-            cpus.offsets = offsets(linux, &queues);
+        }
+        let mut queues = match linux.known.run_queues {
+            Some(base) => run_queues_at(linux, base, &cpus.offsets),
+            None => BTreeMap::new(),
+        };
+        if queues.is_empty() {
+            // Kernels whose types do not tell are shown without CPUs; each thread's own flag still says whether it is on one.
+            queues = run_queues(linux).unwrap_or_default();
+        }
+        if cpus.offsets.is_empty()
+            && let Some((base, offsets)) = offsets(linux, &queues)
+        {
+            (cpus.run_queues, cpus.offsets) = (Some(base), offsets);
         }
         if !queues.is_empty() {
             let online = queues.values().filter(|queue| queue.online).count();
@@ -76,14 +85,15 @@ fn fits(linux: &Linux<'_>, vcpu: usize, task: VirtAddr) -> bool {
     into.is_some_and(|into| into <= linux.stack_size())
 }
 
-/// `__per_cpu_offset`, found by its content: for every CPU the distance of its run queue from one place in the image.
-fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<u64> {
+/// `__per_cpu_offset`, found by its content: for every CPU the distance of its run queue from one place in the image, which comes
+/// with it.
+fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Option<(VirtAddr, Vec<u64>)> {
     /// Run queues are aligned to a cache line.
     const CACHE_LINE: u64 = 64;
-    let Some((first, first_queue)) = queues.first_key_value() else { return Vec::new() };
+    let (first, first_queue) = queues.first_key_value()?;
     let image = linux.image();
     let last = queues.last_key_value().map_or(*first, |(cpu, _)| *cpu);
-    let found = image.find_words(linux.space(), |_, bytes| {
+    image.find_words(linux.space(), |_, bytes| {
         let offset = |cpu: u32| u64_at(bytes, cpu as usize * 8);
         let base = first_queue.at.get().wrapping_sub(offset(*first)?);
         // A cheap look at what nearly no word passes comes first.
@@ -94,7 +104,6 @@ fn offsets(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<u64> {
         let all = queues.iter().all(|(cpu, queue)| {
             offset(*cpu).is_some_and(|offset| base.wrapping_add(offset) == queue.at.get())
         });
-        all.then(|| (0..=last).map_while(offset).collect::<Vec<u64>>())
-    });
-    found.unwrap_or_default()
+        all.then(|| (at, (0..=last).map_while(offset).collect()))
+    })
 }

@@ -18,6 +18,8 @@ pub(crate) struct Cpus {
     offsets: Vec<u64>,
     /// How many are online.
     pub(crate) online: Option<u32>,
+    /// Where the run queues are in a per-CPU area, where no symbol tells it.
+    run_queues: Option<VirtAddr>,
     /// Which task runs on which vCPU: (task, vCPU).
     running: Vec<(VirtAddr, usize)>,
 }
@@ -31,7 +33,7 @@ impl Cpus {
     }
 
     fn find_x86_64(linux: &Linux<'_>) -> Self {
-        let mut cpus = Self { offsets: Vec::new(), online: None, running: Vec::new() };
+        let mut cpus = Self::default();
         cpus.read_symbols(linux);
         cpus.running = cpus.running_tasks(linux);
         cpus
@@ -117,6 +119,11 @@ impl Cpus {
             None => true,
         };
         (0u32..).zip(self.offsets.iter().copied()).filter(|(cpu, _)| mask(*cpu)).collect()
+    }
+
+    /// Where the run queues are in a per-CPU area.
+    pub(crate) fn run_queues(&self, linux: &Linux<'_>) -> Option<VirtAddr> {
+        linux.known.run_queues.or(self.run_queues)
     }
 
     /// The tasks that run on vCPUs.

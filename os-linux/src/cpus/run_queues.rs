@@ -1,4 +1,4 @@
-//! The CPUs' run queues, reached by the tasks that wait on them; in them stands who runs.
+//! The CPUs' run queues, by symbol or reached by the tasks that wait on them; in them stands who runs.
 //!
 //! Source: `kernel/sched/sched.h`: a task's `se.cfs_rq` is of the CPU that it is on or was last on, and leads to that CPU's `struct rq`. Each
 //! CPU has threads of its own (`ksoftirqd/N`), so that every CPU that ever ran is met.
@@ -44,6 +44,20 @@ pub(super) fn run_queues(linux: &Linux<'_>) -> Result<BTreeMap<u32, RunQueue>, L
         }
     }
     Ok(found)
+}
+
+/// The run queues where a symbol and each CPU's `offsets` tell of them.
+pub(super) fn run_queues_at(linux: &Linux<'_>, base: VirtAddr, offsets: &[u64]) -> BTreeMap<u32, RunQueue> {
+    let mut queues = BTreeMap::new();
+    for (cpu, offset) in (0u32..).zip(offsets) {
+        // CPUs that there cannot be share one offset, or have none.
+        if let Some((number, queue)) = run_queue(linux, base.wrapping_add(*offset))
+            && number == cpu
+        {
+            queues.insert(cpu, queue);
+        }
+    }
+    queues
 }
 
 /// The run queue at `at`, if its idle task is one, on the same CPU.

@@ -6,9 +6,11 @@
 //! to itself, values that contradict each other nowhere.
 
 mod clock;
+mod code;
 mod image;
 mod init_task;
 mod modules;
+mod protocols;
 mod type_bounds;
 
 pub(crate) use image::KernelImage;
@@ -26,4 +28,8 @@ pub(crate) struct FoundData {
     pub(crate) timekeeper: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) vmemmap: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) modules: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) module_types: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) tcp: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) udp: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) taints: Lazy<Option<VirtAddr>, LinuxError>,
 }

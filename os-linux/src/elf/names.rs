@@ -101,10 +101,19 @@ impl ElfImage<'_, '_> {
             }
             let name: Option<&[u8]> = cstr_at(strings, symbol.st_name(endian) as usize);
             let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
+            if kind == STT_NOTYPE && is_mapping_symbol(name) {
+                continue;
+            }
             let letter = if symbol.st_bind() == STB_LOCAL { 't' } else { 'T' };
             builder.push(name, value, symbol.st_size(endian).into(), letter);
         }
     }
+}
+
+/// Names that tell where code and where data begins, in programs for Arm: `$x`, `$d`, also with a suffix (AAELF64, "Mapping
+/// symbols").
+fn is_mapping_symbol(name: &[u8]) -> bool {
+    matches!(name, [b'$', b'a' | b'd' | b't' | b'x'] | [b'$', b'a' | b'd' | b't' | b'x', b'.', ..])
 }
 
 #[cfg(test)]
@@ -113,6 +122,12 @@ mod tests {
 
     use super::super::Source;
     use super::*;
+
+    #[test]
+    fn marks_of_code_are_no_functions() {
+        assert!([&b"$x"[..], b"$d.12", b"$x.main"].into_iter().all(is_mapping_symbol));
+        assert!(![&b"$"[..], b"$xyz", b"x", b"$y"].into_iter().any(is_mapping_symbol));
+    }
     use alloc::string::String;
     use alloc::vec::Vec;
     use object::{Object, ObjectSymbol, SymbolKind};

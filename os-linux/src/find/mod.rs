@@ -6,10 +6,12 @@
 //! vCPUs, theirs have to lead to the same kernel.
 
 mod aarch64;
+mod base;
 mod vmcoreinfo;
 pub(crate) mod without;
 mod x86_64;
 
+pub use base::ram_base;
 pub use vmcoreinfo::VmcoreInfo;
 
 use alloc::format;

@@ -4,7 +4,6 @@
 //! are `10` lead to a node or, with a small number, to a sibling slot; those with bit 0 are values (the page is swapped out or
 //! was evicted); the others are pages. A large folio stands in the first of its slots and knows its own index.
 
-use vmc::layout::Types;
 use vmc::{Fault, PhysAddr, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
@@ -87,17 +86,8 @@ impl<'k, 'm> CachedFile<'k, 'm> {
         let linux = self.linux;
         let first = linux.page().ok().and_then(|fields| fields.index.read(linux.space(), page).ok());
         let into = first.and_then(|first| index.checked_sub(first)).filter(|into| *into < LARGEST_FOLIO);
-        let size = linux.types().size_of("page").ok().filter(|size| *size != 0);
-        // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
-        let offset = linux.page_descriptions().map(|base| page.get().wrapping_sub(base.get()));
-        let (Some(into), Some(size), Some(offset)) = (into, size, offset) else {
-            return Err(damaged);
-        };
-        if !offset.is_multiple_of(size) {
-            return Err(damaged);
-        }
-        let frame = (offset / size).checked_add(into).filter(|frame| *frame < 1 << 40);
-        frame.map(|frame| PhysAddr::new(frame.saturating_mul(linux.page_size()))).ok_or(damaged)
+        let at = into.zip(linux.page_at(page));
+        at.and_then(|(into, at)| at.checked_add(into * linux.page_size())).ok_or(damaged)
     }
 
     /// Fills `buf` from `offset` in the file on; `buf` must not cross a page.

@@ -5,7 +5,7 @@
 //! memory keeps it, with flags in the low bits (`sparse_encode_mem_map()` in `mm/sparse.c`).
 
 use vmc::layout::Types;
-use vmc::{Architecture, ReadExt, VirtAddr};
+use vmc::{Architecture, PhysAddr, ReadExt, VirtAddr};
 
 use crate::kernel::Linux;
 
@@ -13,6 +13,8 @@ use crate::kernel::Linux;
 const VMEMMAP_FIXED: u64 = 0xffff_ea00_0000_0000;
 /// Flags of a section stand below; the map is aligned to a page.
 const SECTION_FLAGS: u64 = 0xfff;
+/// Page numbers below 2^40: physical addresses of 52 bits.
+const MOST_FRAMES: u64 = 1 << 40;
 /// Sections that are looked at: 2^48 bytes of memory in sections of 128 MiB.
 const MOST_SECTIONS: u64 = 1 << 21;
 
@@ -26,6 +28,16 @@ impl Linux<'_> {
             }
             Architecture::Aarch64 => *self.found.vmemmap.get(|| Ok(self.vmemmap_by_sections())).ok()?,
         }
+    }
+
+    /// Where the page lies that the `struct page` at `page` describes.
+    pub(crate) fn page_at(&self, page: VirtAddr) -> Option<PhysAddr> {
+        let size = self.types().size_of("page").ok().filter(|size| *size != 0)?;
+        // On aarch64 the first page's number may lie above that of the first one described: the distance wraps.
+        let offset = page.get().wrapping_sub(self.page_descriptions()?.get());
+        let frame =
+            offset.is_multiple_of(size).then_some(offset / size).filter(|frame| *frame < MOST_FRAMES)?;
+        Some(PhysAddr::new(frame.saturating_mul(self.page_size())))
     }
 
     fn vmemmap_by_sections(&self) -> Option<VirtAddr> {

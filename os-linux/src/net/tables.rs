@@ -49,8 +49,8 @@ impl Linux<'_> {
         let mut left = Left { buckets: limits.hash_buckets as u64, entries: limits.sockets };
         let left = &mut left;
         // One table may serve all namespaces, or each may have its own.
-        let mut tcp: HashSet<VirtAddr> = self.known.tcp_hashinfo.into_iter().collect();
-        let mut udp: HashSet<VirtAddr> = self.known.udp_table.into_iter().collect();
+        let mut tcp: HashSet<VirtAddr> = self.tcp_table().into_iter().collect();
+        let mut udp: HashSet<VirtAddr> = self.udp_table_of_all().into_iter().collect();
         for at in namespaces {
             for (field, tables) in [(net.tcp, &mut tcp), (net.udp, &mut udp)] {
                 let table = field.and_then(|field| field.pointer(self.space(), at).ok());
@@ -73,6 +73,18 @@ impl Linux<'_> {
             done = self.udp_sockets(at, left, see).and(done);
         }
         done
+    }
+
+    /// The table of TCP that all namespaces share, if there is one.
+    fn tcp_table(&self) -> Option<VirtAddr> {
+        let found = || self.found.tcp.get(|| self.find_protocol_table(b"TCP\0", "h.hashinfo")).ok().copied();
+        self.known.tcp_hashinfo.or_else(|| found().flatten())
+    }
+
+    /// The same of UDP.
+    fn udp_table_of_all(&self) -> Option<VirtAddr> {
+        let found = || self.found.udp.get(|| self.find_protocol_table(b"UDP\0", "h.udp_table")).ok().copied();
+        self.known.udp_table.or_else(|| found().flatten())
     }
 
     /// Connections, and sockets that wait for some.

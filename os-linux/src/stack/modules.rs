@@ -25,8 +25,13 @@ use crate::mm::{AddressSpaceOf, Area, CachedFile};
 use crate::stack::kernel::KernelCode;
 use crate::task::Task;
 
-/// The vDSO has two to four pages.
+/// The vDSO has one to four pages.
+const SPECIAL_PAGES: u64 = 4;
 const SPECIAL_BYTES: u64 = 64 << 10;
+
+fn special_bytes_limit(linux: &Linux<'_>) -> usize {
+    SPECIAL_BYTES.max(linux.page_size() * SPECIAL_PAGES) as usize
+}
 
 /// An executable mapping of a process, and the image it is of.
 #[derive(Debug)]
@@ -185,8 +190,9 @@ impl<'k, 'm> Gathering<'k, 'm> {
 /// The bytes of a mapping that has no file. Its pages are mapped when they are first touched, so that some may be missing.
 fn special_bytes(memory: &AddressSpaceOf<'_, '_>, area: &Area) -> Result<Vec<u8>, LinuxError> {
     let len = area.end.offset_from(area.start).unwrap_or(0);
-    let mapped = memory.read_vec(area.start, len, SPECIAL_BYTES as usize);
-    mapped.map_err(LinuxError::read("the vDSO")).or_else(|why| vdso_image(memory, len).map_err(|_| why))
+    let mapped = memory.read_vec(area.start, len, special_bytes_limit(memory.linux));
+    let of_kernel = || vdso_image(memory, len).or_else(|_| special_pages(memory, area, len));
+    mapped.map_err(LinuxError::read("the vDSO")).or_else(|why| of_kernel().map_err(|_| why))
 }
 
 /// The kernel's own copy of the vDSO that a process has (`struct vdso_image`, `arch/x86/include/asm/vdso.h`), where it is as
@@ -204,7 +210,30 @@ fn vdso_image(memory: &AddressSpaceOf<'_, '_>, len: u64) -> Result<Vec<u8>, Linu
         let reason = "it is not as long as its mapping";
         return Err(LinuxError::Broken { what: "the vDSO", at: image, reason });
     }
-    space.read_vec(VirtAddr::new(data), len, SPECIAL_BYTES as usize).map_err(&read)
+    space.read_vec(VirtAddr::new(data), len, special_bytes_limit(linux)).map_err(&read)
+}
+
+/// The pages that a special mapping is made of (`struct vm_special_mapping`), where the kernel keeps a list of them: arm64's
+/// vDSO.
+fn special_pages(memory: &AddressSpaceOf<'_, '_>, area: &Area, len: u64) -> Result<Vec<u8>, LinuxError> {
+    let (linux, read) = (memory.linux, LinuxError::read("the pages of a special mapping"));
+    let broken = |at, reason| LinuxError::Broken { what: "a special mapping", at, reason };
+    let offset = linux.types().member("vm_special_mapping", "pages")?.offset;
+    let pages = linux.space().read_pointer(area.private_data.wrapping_add(offset)).map_err(&read)?;
+    let size = linux.page_size();
+    if pages.is_null() || len > special_bytes_limit(linux) as u64 {
+        return Err(broken(area.private_data, "it has no list of pages, or is too long"));
+    }
+    let mut bytes = Vec::new();
+    for index in 0..len / size {
+        let page = linux.space().read_pointer(pages.wrapping_add(index * 8)).map_err(&read)?;
+        let physical = linux.page_at(page).ok_or_else(|| broken(page, "what it lists is no page"))?;
+        let mut part = alloc::vec![0; size as usize];
+        let failed = |why| read(vmc::ReadError::new(page, why));
+        linux.memory().read(physical, &mut part).map_err(failed)?;
+        bytes.append(&mut part);
+    }
+    Ok(bytes)
 }
 
 impl<'k, 'm> Stacks<'k, 'm> {

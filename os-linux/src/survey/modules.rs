@@ -215,7 +215,7 @@ impl<'m> Linux<'m> {
                 Ok(walk) => walk.physical,
                 Err(TranslateError::NotPresent { level, .. }) => {
                     // The whole reach of the entry is not there.
-                    let reach = PAGE << (9 * u32::from(level.clamp(1, 4) - 1));
+                    let reach = self.tables().entry_span(level);
                     let Some(next) = at.align_down(reach).checked_add(reach) else { break };
                     at = next;
                     continue;

@@ -33,7 +33,7 @@ pub(super) struct Queues {
 impl Queues {
     /// Walks the run queue of every CPU.
     pub(super) fn find(linux: &Linux<'_>) -> Result<Self, LinuxError> {
-        let base = linux.need("runqueues", linux.known.run_queues)?;
+        let base = linux.need("runqueues", linux.cpus().run_queues(linux))?;
         let fields = linux.run_queue()?;
         let mut queues = Self::default();
         let mut left = Left(linux.limits().tasks);

@@ -45,6 +45,14 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
     Err(wrong(format!("its page table maps _stext {}", last.unwrap_or_default())))
 }
 
+/// The physical addresses of the kernel's code and of its page table, the lower one first.
+pub(super) fn extent(info: &VmcoreInfo) -> Option<(PhysAddr, PhysAddr)> {
+    let voffset = info.number("kimage_voffset")?.cast_unsigned();
+    let physical = |name: &str| Some(PhysAddr::new(info.symbol(name)?.get().wrapping_sub(voffset)));
+    let (code, table) = (physical("_stext")?, physical("swapper_pg_dir")?);
+    Some((code.min(table), code.max(table)))
+}
+
 /// How many bits the page table may resolve, and whether its entries may hold 52-bit addresses, the likeliest first.
 fn sizes(info: &VmcoreInfo, granule: Granule) -> Vec<(u8, bool)> {
     let told = info.number("TCR_EL1_T1SZ").and_then(|size| 64u8.checked_sub(u8::try_from(size).ok()?));

@@ -14,6 +14,8 @@ const NOT_GLOBAL: u64 = 1 << 11;
 const NEVER_EXECUTABLE: u64 = 3 << 53;
 /// Swap devices have the numbers below; those above mean migration, poison, devices and markers.
 const SWAP_TYPES: u64 = 23;
+const OFFSET: u64 = (1 << 50) - 1;
+const UNUSED_LATER: u64 = 1 << 4 | 1 << 5 | 0xf << 8;
 
 /// What `entry` at `level` means.
 pub(super) fn absent(tables: &Aarch64PageTables, level: u8, entry: u64) -> Absent {
@@ -23,9 +25,15 @@ pub(super) fn absent(tables: &Aarch64PageTables, level: u8, entry: u64) -> Absen
     if entry & NOT_GLOBAL != 0 && entry & NEVER_EXECUTABLE == NEVER_EXECUTABLE && level <= 2 {
         return Absent::Page(tables.entry_address(level, entry));
     }
-    let kind = entry >> 3 & 0x1f;
+    // Since 6.11 bits 4, 5 and 11 of a swap entry are zero, and bits 8 to 10 where there are less than four devices. Where the
+    // offset begins at bit 8, one of sixteen entries looks like that.
+    let (kind, offset) = if entry & UNUSED_LATER == 0 {
+        (entry >> 6 & 0x1f, entry >> 12 & OFFSET)
+    } else {
+        (entry >> 3 & 0x1f, entry >> 8 & OFFSET)
+    };
     if kind < SWAP_TYPES {
-        return Absent::Gone(Fault::Swapped { kind: kind as u8, offset: entry >> 8 & ((1 << 50) - 1) });
+        return Absent::Gone(Fault::Swapped { kind: kind as u8, offset });
     }
     Absent::Gone(Fault::Special { reason: "the page is being moved, is poisoned or belongs to a device" })
 }
@@ -47,8 +55,10 @@ mod tests {
         assert_eq!(absent(1, 1 << 58 | 0x4123_4000 | attributes), Absent::Page(PhysAddr::new(0x4123_4000)));
         // Since then bit 58 is not set; a huge page.
         assert_eq!(absent(2, 0x4120_0000 | attributes & !2), Absent::Page(PhysAddr::new(0x4120_0000)));
-        // Type 1, offset 0x42.
+        // Until 6.10: type 1, offset 0x42; since 6.11 the same, and one that is a migration (type 30).
         assert_eq!(absent(1, 0x42 << 8 | 1 << 3), Absent::Gone(Fault::Swapped { kind: 1, offset: 0x42 }));
+        assert_eq!(absent(1, 0x42 << 12 | 1 << 6), Absent::Gone(Fault::Swapped { kind: 1, offset: 0x42 }));
+        assert!(matches!(absent(1, 0x1234 << 12 | 30 << 6), Absent::Gone(Fault::Special { .. })));
         assert!(matches!(absent(1, 31 << 3), Absent::Gone(Fault::Special { .. })));
     }
 }

@@ -43,18 +43,22 @@ pub(in crate::stack) struct KernelCode<'k, 'm> {
     modules: OnceBox<Modules>,
 }
 
+/// What x86_64's frames are followed by.
+#[derive(Debug)]
+pub(super) struct OrcRules<'m> {
+    /// Nothing where the kernel was built with frame pointers.
+    table: Option<OrcTable<'m>>,
+    /// How the modules' rules are built, too.
+    layout: Option<OrcLayout>,
+    /// How registers are stored on each way into the kernel.
+    pub(super) saved: SavedRegisters,
+}
+
 /// How the kernel's frames are followed.
 #[derive(Debug)]
 pub(super) enum Rules<'m> {
     /// x86_64.
-    Orc {
-        /// Nothing where the kernel was built with frame pointers.
-        table: Option<OrcTable<'m>>,
-        /// How the modules' rules are built, too.
-        layout: Option<OrcLayout>,
-        /// How registers are stored on each way into the kernel.
-        saved: SavedRegisters,
-    },
+    Orc(Box<OrcRules<'m>>),
     /// aarch64: by frame records.
     Records(vmc_unwind::aarch64::kernel::SavedRegisters),
 }
@@ -77,7 +81,8 @@ impl<'k, 'm> KernelCode<'k, 'm> {
             Architecture::X86_64 => {
                 let table = kernel_table(linux)?;
                 let layout = table.as_ref().map(OrcTable::layout);
-                (None, Rules::Orc { table, layout, saved: saved_registers(linux)? })
+                let rules = OrcRules { table, layout, saved: saved_registers(linux)? };
+                (None, Rules::Orc(Box::new(rules)))
             }
             Architecture::Aarch64 => (linux.image().end(), Rules::Records(aarch64::saved_registers(linux)?)),
         };
@@ -140,11 +145,11 @@ impl<'k, 'm> KernelCode<'k, 'm> {
 
 impl OrcTables for KernelCode<'_, '_> {
     fn find(&self, address: VirtAddr) -> Result<&OrcTable<'_>, NoTable> {
-        let Rules::Orc { table, layout, .. } = &self.rules else { return Err(NoTable::None) };
+        let Rules::Orc(rules) = &self.rules else { return Err(NoTable::None) };
         if self.image.contains(&address) {
-            return table.as_ref().ok_or(NoTable::None);
+            return rules.table.as_ref().ok_or(NoTable::None);
         }
-        let layout = layout.ok_or(NoTable::None)?;
+        let layout = rules.layout.ok_or(NoTable::None)?;
         let module = self.module_at(address).ok_or(NoTable::None)?;
         module.table(self.linux, layout)
     }
@@ -154,7 +159,7 @@ impl OrcTables for KernelCode<'_, '_> {
     }
 
     fn frame_pointers(&self) -> bool {
-        !matches!(self.rules, Rules::Orc { table: Some(_), .. })
+        !matches!(&self.rules, Rules::Orc(rules) if rules.table.is_some())
     }
 }
 

@@ -55,8 +55,9 @@ impl<'k, 'm> Stacks<'k, 'm> {
         };
         let (space, frames) = (self.linux.space(), &mut stack.frames);
         stack.kernel_stop = Some(match (part, &code.rules) {
-            (KernelPart::X86_64(registers, address), Rules::Orc { saved, .. }) => {
-                let mut walk = KernelUnwinder::new(code, space, saved, limits).walk(registers, address);
+            (KernelPart::X86_64(registers, address), Rules::Orc(rules)) => {
+                let mut walk =
+                    KernelUnwinder::new(code, space, &rules.saved, limits).walk(registers, address);
                 frames.extend(walk.by_ref().map(|frame| code.frame(&frame)));
                 walk.stop()
             }
