@@ -9,7 +9,7 @@ use vmc::bytes::{u8_at, u16_at, u64_at};
 use vmc::layout::{LayoutError, Types};
 use vmc::text::lossless;
 use vmc::view::{LogRecord, RowErrors};
-use vmc::{ReadExt, VirtAddr};
+use vmc::{ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::LinuxError;
 use crate::kernel::Linux;
