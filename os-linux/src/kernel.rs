@@ -114,6 +114,11 @@ known! {
     init_top_pgt = "init_top_pgt";
     stext = "_stext";
     init_uts_ns = "init_uts_ns";
+    log_buffer = "log_buf";
+    log_buffer_len = "log_buf_len";
+    log_first = "log_first_idx";
+    log_next = "log_next_idx";
+    log_first_sequence = "log_first_seq";
 }
 
 macro_rules! groups {
