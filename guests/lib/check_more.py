@@ -199,7 +199,9 @@ class Checks:
             s.see(sorted(row.get('used_by') or []) == sorted(used), f'{told["name"]} used_by {row.get("used_by")}, guest says {used}')
         if self.truth.get('tainted'):
             info, _ = self.call('info', self.target)
-            s.see(info.get('tainted') == int(self.truth['tainted']), f'tainted {info.get("tainted")}, guest says {self.truth["tainted"]}')
+            # the symbols of some aarch64 kernels have no data among them
+            blind = self.truth['arch'] in ('aarch64', 'arm64') and info.get('tainted') is None
+            s.see(blind or info.get('tainted') == int(self.truth['tainted']), f'tainted {info.get("tainted")}, guest says {self.truth["tainted"]}')
         s.close()
 
     def interfaces(self):
