@@ -158,7 +158,7 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     {
         return search::without_guest(name, &args.common, notes, image, why, what);
     }
-    let flat = image.format() == vmc_dump::Format::Raw && args.common.ram_base.is_none();
+    let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
     let linux = linux.map_err(|source| match source {
         LinuxError::NotVerified { .. } if flat => Failure::Said(format!(
             "{name}: {source}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
