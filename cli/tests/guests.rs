@@ -76,7 +76,7 @@ const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt", "kstack
 const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
 
 /// What else is in a guest.
-const SYSTEM: &[&str] = &["lsof", "sockets", "mounts", "dmesg"];
+const SYSTEM: &[&str] = &["lsof", "sockets", "mounts", "dmesg", "creds", "usage", "sections", "containers"];
 
 #[test]
 fn what_else_is_in_guests() {
