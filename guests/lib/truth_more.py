@@ -191,6 +191,7 @@ def truth_more(stream, procs, page):
         'containers': containers(stream, procs),
         'swapped': swapped(stream, page),
         'resident': resident(stream),
+        'btf': lines(stream, 'module-btf'),
         'files': file_hashes(stream),
         'directories': directories(stream),
         'netns': network_namespaces(stream),

@@ -8,8 +8,8 @@
  * sample=NAME:N of the processes called NAME only those whose number N divides are told
  * in full, of the others the number of descriptors ("fd-count") is, not the descriptors.
  * What has no file of its own comes in files without a slash in front: "dmesg",
- * "last-stat", "addresses", "file-hashes", "listing <directory>", "resident"; "/proc/PID/hostname"
- * and "/proc/PID/fd-count" are in no /proc either. */
+ * "last-stat", "addresses", "module-btf", "file-hashes", "listing <directory>",
+ * "resident"; "/proc/PID/hostname" and "/proc/PID/fd-count" are in no /proc either. */
 #define _GNU_SOURCE
 #include "sha256.h"
 #include <arpa/inet.h>
@@ -260,6 +260,14 @@ static void listing(const char *dir, int deep)
 			listing(p, deep);
 	}
 	closedir(d);
+}
+
+static void btf_name(const char *p)
+{
+	const char *name = strrchr(p, '/') + 1;
+	head('F', strlen(name) + 1, "module-btf");
+	put(name, strlen(name));
+	put("\n", 1);
 }
 
 static void interface(const char *p)
@@ -553,6 +561,7 @@ int main(int argc, char **argv)
 	each("/sys/module", modsec);
 	each("/sys/class/net", interface);
 	addresses();
+	each("/sys/kernel/btf", btf_name);
 	each("/run/lab", file_v);
 	n = klogctl(3, ibuf, sizeof ibuf);
 	if (n > 0) {
