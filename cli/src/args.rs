@@ -1,8 +1,16 @@
 //! The words of the command line.
 
+mod search;
+mod values;
+
+pub(crate) use search::SearchFor;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use values::{address, length, size};
 
 /// See into virtual machines from outside: what runs in them and where every thread stands.
 #[derive(Debug, Parser)]
@@ -100,72 +108,6 @@ pub(crate) enum Os {
 pub(crate) struct Target {
     /// A memory image
     pub(crate) target: String,
-}
-
-/// What is searched for, and where.
-#[derive(Clone, Debug, Default, ClapArgs)]
-pub(crate) struct SearchFor {
-    /// Text, as it stands
-    #[arg(allow_hyphen_values = true)]
-    pub(crate) pattern: String,
-    /// PATTERN is bytes: pairs of hexadecimal digits, ? for any digit
-    #[arg(long, conflicts_with_all = ["utf16", "regex", "ignore_case"])]
-    pub(crate) hex: bool,
-    /// The text is UTF-16, as Windows and Java have it
-    #[arg(long, conflicts_with = "regex")]
-    pub(crate) utf16: bool,
-    /// PATTERN is a regular expression of bytes
-    #[arg(long)]
-    pub(crate) regex: bool,
-    /// Letters of both cases
-    #[arg(short, long)]
-    pub(crate) ignore_case: bool,
-    /// Only what this process maps, in the order of its own addresses
-    #[arg(long, value_name = "PID")]
-    pub(crate) pid: Option<u32>,
-    /// No more matches than this
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub(crate) max: usize,
-    /// Show this many bytes before and behind each match
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = context)]
-    pub(crate) context: usize,
-}
-
-/// How many bytes are shown around a match.
-fn context(text: &str) -> Result<usize, String> {
-    let number: usize = text.parse().map_err(|_| format!("{text} is no number of bytes"))?;
-    if number <= 4096 { Ok(number) } else { Err("4096 is the most".to_owned()) }
-}
-
-/// An address, `0x…`.
-fn address(text: &str) -> Result<u64, String> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let digits = digits.ok_or("an address begins with 0x")?;
-    u64::from_str_radix(digits, 16).map_err(|_| format!("0x{digits} is no 64-bit hexadecimal number"))
-}
-
-/// A length in bytes, decimal or `0x…`.
-fn length(text: &str) -> Result<u64, String> {
-    address(text).or_else(|_| text.parse().map_err(|_| format!("{text} is no number of bytes")))
-}
-
-/// A number of bytes, with K, M, G or T for powers of 1024.
-fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.char_indices().next_back() {
-        Some((at, unit)) if unit.is_ascii_alphabetic() => {
-            let shift = match unit.to_ascii_uppercase() {
-                'K' => 10,
-                'M' => 20,
-                'G' => 30,
-                'T' => 40,
-                _ => return Err(format!("{unit} is no unit: K, M, G and T are")),
-            };
-            (text.get(..at).unwrap_or_default(), shift)
-        }
-        _ => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
 }
 
 /// What to do.
@@ -322,7 +264,7 @@ pub(crate) enum Command {
         target: Target,
         /// The file
         #[arg(required_unless_present = "fd", conflicts_with = "fd")]
-        path: Option<String>,
+        path: Option<OsString>,
         /// As this process sees it; without it, as init does
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
@@ -344,7 +286,7 @@ pub(crate) enum Command {
         target: Target,
         /// The directory
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// As this process sees it; without it, as init does
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{sample, scratch, skip, vmc, vmc_with_cache};
 
@@ -83,8 +84,10 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
 struct Cache(PathBuf);
 
 impl Cache {
-    fn new(name: &str) -> Self {
-        Self(scratch().join(format!("cache-{}-{name}", std::process::id())))
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(scratch().join(format!("cache-{}-{count}", std::process::id())))
     }
 }
 
@@ -96,7 +99,7 @@ impl Drop for Cache {
 
 fn same_answers(path: &Path, format: &str, questions: &[&[&str]]) {
     let image = path.to_str().unwrap();
-    let cache = Cache::new("same");
+    let cache = Cache::new();
     for words in questions {
         let words = |image| [&words[..1], &[image], &words[1..], &["--format", "json"]].concat();
         let told = vmc_with_cache(&words(image), &cache.0).succeeded();
@@ -163,7 +166,8 @@ fn raw_images_begin_where_they_are_said_to() {
     assert_eq!(based.stdout, vmc(&["ps", &sample(), "--format", "json"]).succeeded().stdout);
     let info = vmc(&["info", image, "--ram-base", "0x100000"]).succeeded().stdout;
     assert!(info.contains("offset 0 is physical 0x100000"), "{info}");
-    assert_eq!(vmc(&["ps", image]).status, 1);
+    let answer = vmc(&["ps", image]);
+    assert!(answer.status == 1 && answer.stderr.contains("give --ram-base"), "{answer:?}");
     let answer = vmc(&["ps", &sample(), "--ram-base", "0x100000"]);
     assert!(answer.status == 1 && answer.stderr.contains("is no raw image but elf-core"), "{answer:?}");
     let answer = vmc(&["ps", &sample(), "--no-cache", "--unpacked-limit", "1M"]);

@@ -22,10 +22,15 @@ fn shared() -> PathBuf {
 
 /// `check-cli` on `image`: its output has to end with `all hold`.
 fn check(image: &Path, truth: &Path, checks: &[&str]) {
+    check_with(image, truth, checks, "");
+}
+
+/// The same, with more words for each call.
+fn check_with(image: &Path, truth: &Path, checks: &[&str], words: &str) {
     let script = top().join("guests/check-cli");
     let mut command = Command::new("python3");
     command.arg(script).arg(env!("CARGO_BIN_EXE_vmc")).arg(image).arg(truth).args(checks);
-    command.env("CHECK_ARGS", format!("--cache-dir {}", scratch().display()));
+    command.env("CHECK_ARGS", format!("--cache-dir {} {words}", scratch().display()));
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}");
@@ -71,7 +76,7 @@ const ALL: &[&str] = &["info", "ps", "threads", "maps", "modules", "bt", "kstack
 const WITHOUT_STACKS: &[&str] = &["info", "ps", "threads", "maps", "modules"];
 
 /// What else is in a guest.
-const SYSTEM: &[&str] = &["lsof", "sockets", "mounts", "dmesg"];
+const SYSTEM: &[&str] = &["lsof", "sockets", "mounts", "dmesg", "creds", "usage", "sections", "containers"];
 
 #[test]
 fn what_else_is_in_guests() {
@@ -150,19 +155,65 @@ fn raw_images_lack_only_the_stacks_of_threads_on_a_cpu() {
     std::fs::remove_file(image).unwrap();
 }
 
+/// A kernel with neither VMCOREINFO nor BTF: its image is found by page tables, kallsyms in it by its content, and types come
+/// out of the DWARF that the user gives.
 #[test]
-fn a_kernel_without_vmcoreinfo_gets_one_line() {
+fn x86_64_tiny_with_its_vmlinux() {
     let Some(folder) = guest("x86_64-tiny") else { return };
-    let answer = vmc(&["ps", folder.join("mem.elf.zst").to_str().unwrap()]);
-    assert_eq!(
-        (answer.status, answer.stdout.as_str(), answer.stderr.lines().count()),
-        (1, "", 1),
-        "{answer:?}"
-    );
-    assert!(
-        answer.stderr.contains("no VMCOREINFO in 48 MiB") && answer.stderr.contains("Linux 6.1.192"),
-        "{answer:?}"
-    );
+    let symbols = scratch().join("tiny-symbols");
+    std::fs::create_dir_all(&symbols).unwrap();
+    let unpacked = std::fs::File::create(symbols.join("vmlinux")).unwrap();
+    let packed = folder.join("vmlinux.xz");
+    if !Command::new("xz").arg("-dc").arg(&packed).stdout(unpacked).status().is_ok_and(|s| s.success()) {
+        return skip("xz does not unpack the guest's vmlinux");
+    }
+    let (image, truth) = (folder.join("mem.elf.zst"), folder.join("truth.json"));
+    let words = format!("--symbols {}", symbols.display());
+    check_with(&image, &truth, ALL, &words);
+    check_with(&image, &truth, SYSTEM, &words);
+    let raw = raw(&folder, "x86_64-tiny");
+    check_with(&raw, &truth, WITHOUT_STACKS, &words);
+    std::fs::remove_file(raw).unwrap();
+    // Packed as it lies there; `info` says where its words are from.
+    let info =
+        vmc(&["info", image.to_str().unwrap(), "--format", "json", "--symbols", folder.to_str().unwrap()]);
+    let info: serde_json::Value = serde_json::from_str(&info.succeeded().stdout).unwrap();
+    assert_eq!((info["types"].as_str(), info["symbols"].as_str()), (Some("dwarf"), Some("kallsyms")));
+}
+
+/// Without files, and with files of other kernels: one line that says what is missing.
+#[test]
+fn a_kernel_without_types_gets_one_line() {
+    let Some(folder) = guest("x86_64-tiny") else { return };
+    let image = folder.join("mem.elf.zst");
+    let wrong = scratch().join("wrong-symbols");
+    std::fs::create_dir_all(&wrong).unwrap();
+    // Another kernel's ISF, BTF that is none, and an ELF file that is no kernel.
+    let isf = r#"{"base_types": {}, "user_types": {"task_struct": {"kind": "struct", "size": 8, "fields": {}}}, "enums": {},
+        "symbols": {"linux_banner": {"address": 0, "constant_data": "TGludXggdmVyc2lvbiA2LjEuMTkyIChhYkBjKQoA"}}}"#;
+    std::fs::write(wrong.join("a.json"), isf).unwrap();
+    std::fs::write(wrong.join("b.btf"), b"\x9f\xeb\x01\0").unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_vmc"), wrong.join("vmlinux-6.1.192")).unwrap();
+    for (words, said) in [
+        (vec![], &["--symbols DIR"][..]),
+        (
+            vec!["--symbols", wrong.to_str().unwrap()],
+            &[
+                "a.json: it is of another kernel: its banner is \"Linux version 6.1.192 (ab@c)\"",
+                "b.btf: its BTF",
+                "vmlinux-6.1.192: it",
+            ],
+        ),
+    ] {
+        let answer = vmc(&[&["ps", image.to_str().unwrap()], &*words].concat());
+        let lines = answer.stderr.lines().count();
+        assert_eq!((answer.status, answer.stdout.as_str(), lines), (1, "", 1), "{answer:?}");
+        for part in
+            ["Linux 6.1.192 has no type information", "Linux version 6.1.192 (lab@lab)"].iter().chain(said)
+        {
+            assert!(answer.stderr.contains(part), "{part}: {answer:?}");
+        }
+    }
 }
 
 #[test]

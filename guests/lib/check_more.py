@@ -6,6 +6,7 @@ found nothing to compare falls short.
 
 import hashlib
 import ipaddress
+import json
 import os
 import re
 import subprocess
@@ -48,7 +49,11 @@ class Checks:
         """Files by descriptor: what a process runs from a file without a name, and files with one, are the same bytes both ways."""
         s = self.score('cat-fd')
         hashes = {told['path']: told['sha256'] for told in self.truth.get('files') or []}
+        first = next((p['ns'].get('mnt') for p in self.truth['processes'] if p['pid'] == 1), None)
         for process in self.processes():
+            # in another mount namespace the path may be another file
+            if process['ns'].get('mnt') != first:
+                continue
             for fd, file in (process.get('fds') or {}).items():
                 memfd = 'memfd:' in file['path'] and process.get('exe') == file['path']
                 if not memfd and file['path'] not in hashes:
@@ -63,14 +68,19 @@ class Checks:
         # what a directory says of a mount point is the number of what is below the mount
         mounted = {words[1] for words in self.truth.get('mounts') or []}
         for where, told in (self.truth.get('directories') or {}).items():
-            try:
-                rows, _ = self.call('ls', self.target, where)
-            except RuntimeError as why:
-                s.see(False, f'{where!r}: {why}')
+            r = self.raw('ls', self.target, where, '--format', 'json')
+            if r.returncode:
+                # a disk's directory may have left the dentry cache since
+                gone = b'is not in the dentry cache' in r.stderr
+                if not gone:
+                    s.see(False, f'{where!r}: {r.stderr.decode()[-200:].strip()}')
                 continue
-            got = {row['name']: row for row in rows}
+            partial = b'there may be more' in r.stderr
+            got = {row['name']: row for row in json.loads(r.stdout)}
             for entry in told:
                 row = got.get(entry['name']) or {}
+                if partial and not row:
+                    continue
                 path = where.rstrip('/') + '/' + entry['name']
                 inode = row.get('inode') if path in mounted else entry['inode']
                 want = (KINDS[entry['type']], '%04o' % (entry['mode'] & 0o7777), inode, entry.get('target'))
@@ -84,7 +94,10 @@ class Checks:
                 s.see(False, f'{where!r} {name!r} is not in the guest')
         for told in self.some_files(int(os.environ.get('CHECK_FILES', '32'))):
             rows, _ = self.call('ls', self.target, told['path'])
-            row = rows[0] if rows else {}
+            if not rows:
+                s.see(False, f'{told["path"]!r} is not listed')
+                continue
+            row = rows[0]
             seconds = int(told['mtime'].split('.')[0])
             stamp = row.get('mtime') or ''
             s.see((row.get('uid'), row.get('gid')) == (told['uid'], told['gid']) and seconds_of(stamp) == seconds,
@@ -186,7 +199,9 @@ class Checks:
             s.see(sorted(row.get('used_by') or []) == sorted(used), f'{told["name"]} used_by {row.get("used_by")}, guest says {used}')
         if self.truth.get('tainted'):
             info, _ = self.call('info', self.target)
-            s.see(info.get('tainted') == int(self.truth['tainted']), f'tainted {info.get("tainted")}, guest says {self.truth["tainted"]}')
+            # the symbols of some aarch64 kernels have no data among them
+            blind = self.truth['arch'] in ('aarch64', 'arm64') and info.get('tainted') is None
+            s.see(blind or info.get('tainted') == int(self.truth['tainted']), f'tainted {info.get("tainted")}, guest says {self.truth["tainted"]}')
         s.close()
 
     def interfaces(self):
@@ -235,6 +250,16 @@ class Checks:
                 s.see(row.get('pid_inside') == process['nspid'][-1], f'pid {pid} inside {row.get("pid_inside")}, guest says {process["nspid"]}')
                 path = next((line.split(':', 2)[2] for line in process['cgroup'].split('\n') if line.startswith('0::')), None)
                 s.see(not path or row.get('cgroup') == path, f'pid {pid} cgroup {row.get("cgroup")}, guest says {path}')
+        for told in self.truth.get('containers') or []:
+            row = owner.get(told['pid']) or {}
+            who = f'container of pid {told["pid"]}'
+            s.see(row.get('hostname') == told['hostname'], f'{who}: hostname {row.get("hostname")!r}, guest says {told["hostname"]!r}')
+            root = row.get('root') or {}
+            have = {name: root[name] for name in ('lowerdir', 'upperdir', 'workdir') if name in root} or None
+            s.see(have == told['overlay'], f'{who}: root {root}, guest says {told["overlay"]}')
+            number = re.search(r'(docker|libpod)-([0-9a-f]{64})\.scope', told['cgroup'])
+            runtime = {'docker': 'docker', 'libpod': 'podman'}.get(number and number[1])
+            s.see(not number or (row.get('id'), row.get('runtime')) == (number[2], runtime), f'{who}: {row.get("runtime")} {row.get("id")}, guest says {told["cgroup"]}')
         s.close()
 
 

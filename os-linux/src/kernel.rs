@@ -114,6 +114,11 @@ known! {
     init_top_pgt = "init_top_pgt";
     stext = "_stext";
     init_uts_ns = "init_uts_ns";
+    log_buffer = "log_buf";
+    log_buffer_len = "log_buf_len";
+    log_first = "log_first_idx";
+    log_next = "log_next_idx";
+    log_first_sequence = "log_first_seq";
 }
 
 macro_rules! groups {
@@ -387,6 +392,10 @@ impl<'m> Linux<'m> {
         self.overlay.get(|| {
             OverlayFields::resolve(&self.types)
                 .or_else(|why| self.with_module_types("overlay", why, |types| OverlayFields::resolve(types)))
+                .or_else(|why| match self.types.size_of("btf_module") {
+                    Ok(_) => Err(why),
+                    Err(_) => OverlayFields::by_order(&self.types),
+                })
         })
     }
 

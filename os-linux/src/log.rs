@@ -1,7 +1,9 @@
 //! The kernel's log: the ring buffer of `printk`.
 //!
 //! Source: `kernel/printk/printk_ringbuffer.h` and `.c` (5.10 and later): a ring of descriptors, a ring of what is known of each
-//! record, and a ring of texts, in which a record's block begins with the number of its descriptor.
+//! record, and a ring of texts, in which a record's block begins with the number of its descriptor. [`records`] reads older ones.
+
+mod records;
 
 use alloc::vec::Vec;
 
@@ -45,6 +47,14 @@ impl<'m> Linux<'m> {
     /// # Errors
     /// [`LinuxError`] where the ring buffer is not to be found, or contradicts itself.
     pub fn log(&self) -> Result<impl Iterator<Item = LogRecord> + use<'_, 'm>, LinuxError> {
+        let old = self.known.prb.is_none() && self.known.log_first.is_some();
+        let (ring, records) =
+            if old { (None, self.old_log()?) } else { (Some(self.ring_log()?), Vec::new()) };
+        Ok(ring.into_iter().flatten().chain(records))
+    }
+
+    /// The records of a log of 5.10 and later.
+    fn ring_log(&self) -> Result<impl Iterator<Item = LogRecord> + use<'_, 'm>, LinuxError> {
         let at = self.need("prb", self.known.prb)?;
         let space = self.space();
         let read = LinuxError::read("the kernel's log");

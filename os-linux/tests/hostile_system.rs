@@ -56,6 +56,27 @@ fn what_hangs_on_many_processes_is_bounded_all_together() {
 }
 
 #[test]
+fn a_file_that_only_says_that_another_stands_behind_it_keeps_its_path() {
+    let paths = |linux: &Linux<'_>| -> Vec<_> {
+        let (rows, ended) = named(linux, "threads").open_files().unwrap();
+        assert_eq!(ended, None);
+        rows.map(|row| (row.fd, row.path, row.errors.is_empty())).collect()
+    };
+    let image = image();
+    let linux = Linux::open(&image, &image).unwrap();
+    let plain = paths(&linux);
+    let objects: Vec<_> = named(&linux, "threads").open_files().unwrap().0.map(|row| row.object).collect();
+    // The bits of FMODE_BACKING, in a file that has no place behind it.
+    for object in objects {
+        let guest = patched(|linux| {
+            let mode = member(linux, "file", "f_mode", object);
+            (mode, linux.space().read_u64(mode).unwrap() | 3 << 24)
+        });
+        assert_eq!(paths(&open(&guest)), plain);
+    }
+}
+
+#[test]
 fn descriptors_that_lead_nowhere_cost_a_row_each() {
     let guest = patched(|linux| {
         let open = member(linux, "fdtable", "open_fds", fd_table(linux, "threads"));

@@ -108,6 +108,7 @@ enum Node {
         members: Vec<(String, u64, Option<u64>, u32)>,
     },
     Function,
+    Void,
     Declared {
         keyword: &'static str,
         name: String,
@@ -143,7 +144,7 @@ impl IsfTypes {
             });
             types.named.insert(name.clone(), number);
         }
-        builder.void = types.push(Node::Declared { keyword: "", name: "void".into() });
+        builder.void = types.push(Node::Void);
         for (keyword, plain) in [("", &file.base_types), ("enum ", &file.enums)] {
             for (name, base) in plain {
                 if keyword.is_empty() && name == "void" {
@@ -255,9 +256,7 @@ impl Graph for IsfTypes {
             Node::Pointer(to) => Kind::Pointer(*to),
             Node::Array(of, count) => Kind::Array(*of, *count),
             Node::Function => Kind::Function,
-            Node::Declared { keyword, name } if keyword.is_empty() => {
-                Kind::Alias { name: name.as_bytes(), of: None }
-            }
+            Node::Void => Kind::Alias { name: b"void", of: None },
             Node::Declared { keyword, name } => Kind::Declared { keyword, name: name.as_bytes() },
             Node::Aggregate { keyword, name, size, members } => Kind::Aggregate {
                 keyword,
@@ -298,5 +297,65 @@ impl Types for IsfTypes {
 impl Layouts for IsfTypes {
     fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
         graph::layout(self, name, limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    const FILE: &str = r#"{
+        "metadata": {"format": "6.2.0"},
+        "base_types": {"int": {"size": 4, "signed": true, "kind": "int", "endian": "little"},
+            "void": {"size": 0, "signed": false, "kind": "void", "endian": "little"}},
+        "enums": {"colour": {"size": 4, "base": "int", "constants": {"RED": 0}}},
+        "symbols": {"linux_banner": {"address": 18446744071587234304, "constant_data": "Zm9v", "type": {"kind": "base", "name": "int"}},
+            "init_task": {"address": 18446744071590592512}},
+        "user_types": {
+            "unnamed_1": {"kind": "union", "size": 8, "fields": {
+                "low": {"offset": 0, "type": {"kind": "base", "name": "int"}},
+                "pointer": {"offset": 0, "type": {"kind": "pointer", "subtype": {"kind": "base", "name": "void"}}}}},
+            "task": {"kind": "struct", "size": 64, "fields": {
+                "unnamed_field_8": {"offset": 8, "anonymous": true, "type": {"kind": "union", "name": "unnamed_1"}},
+                "next": {"offset": 16, "type": {"kind": "pointer", "subtype": {"kind": "struct", "name": "task"}}},
+                "table": {"offset": 24, "type": {"kind": "array", "count": 3, "subtype": {"kind": "array", "count": 2, "subtype": {"kind": "base", "name": "int"}}}},
+                "flag": {"offset": 48, "type": {"kind": "bitfield", "bit_length": 3, "bit_position": 9, "type": {"kind": "base", "name": "int"}}},
+                "colour": {"offset": 52, "type": {"kind": "enum", "name": "colour"}},
+                "call": {"offset": 56, "type": {"kind": "pointer", "subtype": {"kind": "function"}}},
+                "gone": {"offset": 64, "type": {"kind": "struct", "name": "elsewhere"}}}}}}"#;
+
+    #[test]
+    fn every_kind_of_type() {
+        let isf = IsfTypes::parse(FILE.as_bytes(), &Limits::default()).unwrap();
+        let member = |path| isf.member("task", path).map(|member| (member.offset, member.size));
+        assert_eq!(member("low"), Ok((8, 4)));
+        assert_eq!(member("pointer"), Ok((8, 8)));
+        assert_eq!(member("table"), Ok((24, 24)));
+        assert_eq!(member("flag"), Ok((49, 1)));
+        assert_eq!(member("colour"), Ok((52, 4)));
+        assert!(member("gone").is_err() && member("unnamed_field_8").is_err());
+        assert_eq!(isf.size_of("task"), Ok(64));
+        let symbol = isf.symbol("linux_banner").unwrap();
+        assert_eq!((symbol.address, symbol.constant_data), (0xffff_ffff_8180_0200, Some("Zm9v")));
+        assert_eq!(isf.symbols().count(), 2);
+    }
+
+    #[test]
+    fn damaged_files_are_errors() {
+        for cut in 0..FILE.len() {
+            if FILE.is_char_boundary(cut) {
+                assert!(IsfTypes::parse(&FILE.as_bytes()[..cut], &Limits::default()).is_err());
+            }
+        }
+        let few = Limits { btf_types: 3, ..Limits::default() };
+        assert!(IsfTypes::parse(FILE.as_bytes(), &few).is_err());
+        // A type within a type, and so on.
+        let deep = (0..90).fold(String::from(r#"{"kind": "base", "name": "int"}"#), |inner, _| {
+            format!(r#"{{"kind": "array", "count": 2, "subtype": {inner}}}"#)
+        });
+        let file = FILE.replace(r#"{"kind": "enum", "name": "colour"}"#, &deep);
+        let isf = IsfTypes::parse(file.as_bytes(), &Limits::default()).unwrap();
+        assert!(isf.member("task", "colour").is_err() && isf.member("task", "flag").is_ok());
     }
 }

@@ -46,9 +46,12 @@ impl Pushed {
         self.keep(at, Some(value));
     }
 
-    /// What is not known is put there.
+    /// What is put there is not known, or nothing that a caller wants back.
     pub(crate) fn lose(&mut self, at: u64) {
-        self.keep(at, None);
+        // Below the start nothing is read but what was put there.
+        if at >= self.floor || self.get(at).is_some() {
+            self.keep(at, None);
+        }
     }
 
     fn keep(&mut self, at: u64, value: Option<u64>) {

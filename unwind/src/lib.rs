@@ -90,12 +90,14 @@ pub mod aarch64;
 pub mod cache;
 pub mod cfi;
 pub mod code_address;
+mod cursor;
 pub mod expression;
 mod follow;
 pub mod frame;
 mod machine;
 pub mod module;
 pub mod orc;
+mod reach;
 mod row_step;
 pub mod scan;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::row_step::{NoCaller, Notes, RegisterFile};
 pub(crate) type RuleOf<R> = <<R as Machine>::Unfinished as Unfinished>::Rule;
 
 /// The registers of an architecture whose rules are cached, and whose code can be read where nothing describes it.
-pub(crate) trait Machine: RegisterFile {
+pub(crate) trait Machine: RegisterFile + ReadCode {
     /// Its compact rules.
     type Unfinished: Unfinished<Rule: Copy + Default>;
 
@@ -29,7 +29,10 @@ pub(crate) trait Machine: RegisterFile {
         memory: &V,
         notes: &mut Notes,
     ) -> Result<(), NoCaller>;
+}
 
+/// Code that is read where nothing describes it.
+pub(crate) trait ReadCode: Sized {
     /// Where a frame whose code nothing describes was called from, found in at most `steps` instructions up to its return,
     /// or by one of `searches` around it.
     fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(

@@ -124,7 +124,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized, R: Machine> Walk<'a, '_
         };
         let bias = module.bias;
         let table = match module.table {
-            Ok(table) => table,
+            Ok(table) if table.address_size() == R::WORD => table,
+            // Code of another kind: neither its tables nor its instructions are this walk's.
+            Ok(_) => return Err(Stop::NoUnwindInfo(self.address.address())),
             Err(NoTable::None) => return self.step_bare(cfa, None),
             Err(NoTable::NotResident(missing)) => return self.step_bare(cfa, Some(missing)),
         };

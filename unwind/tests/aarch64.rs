@@ -7,9 +7,11 @@ mod common;
 use common::{Cfi, DEF_CFA_OFFSET};
 use vmc::view::{FoundBy, Stop};
 use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
-use vmc_unwind::aarch64::{Registers, Signature};
+use vmc_unwind::aarch64::{Registers, Signature, runs_32_bit_code};
 use vmc_unwind::gimli::{AArch64, Register};
-use vmc_unwind::{Cache, CodeAddress, Frame, ModuleMap, Unwinder};
+use vmc_unwind::{
+    AddressSize, Cache, CodeAddress, Frame, Module, ModuleMap, Sections, UnwindTable, Unwinder,
+};
 
 const BIAS: u64 = 0xffff_8000_0000;
 const STACK: u64 = 0xffff_f000_0000;
@@ -214,6 +216,17 @@ fn instructions_that_are_not_known_leave_the_code() {
     let frame = signal_frame(BIAS + 0x2004, STACK + 0x2000, 0);
     let (frames, stop) = walk_from(&cfi.module(BIAS), registers(0x3000, TRAMPOLINE), &frame);
     assert_eq!((ips(&frames), stop), (vec![0x3000, 0x5000, 0x2004], Stop::End));
+}
+
+/// A 32-bit program's image: its code is not read as if it were 64-bit.
+#[test]
+fn images_of_the_other_kind_end_a_walk() {
+    let sections = Sections { address_size: AddressSize::Four, ..cfi().sections() };
+    let range = VirtAddr::new(BIAS)..VirtAddr::new(BIAS + 0x10_0000);
+    let module = Module { range, bias: BIAS, table: Some(UnwindTable::new(sections).into()), index: 0 };
+    let (frames, stop) = walk_from(&ModuleMap::new(vec![module]), registers(0x5000, BIAS + 0x1010), &[]);
+    assert_eq!((ips(&frames), stop), (vec![0x5000], Stop::NoUnwindInfo(VirtAddr::new(TRAMPOLINE))));
+    assert!(runs_32_bit_code(0x6000_0010) && !runs_32_bit_code(0x6000_0000));
 }
 
 #[test]

@@ -5,14 +5,12 @@
 mod common;
 
 use common::Random;
+use common::bare::{CODE, Memory, STACK};
 use vmc::view::{FoundBy, Stop};
-use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
+use vmc::{Limits, VirtAddr};
 use vmc_unwind::aarch64::{Registers, Signature};
 use vmc_unwind::gimli::{AArch64, Register};
 use vmc_unwind::{Cache, Frame, Module, ModuleMap, Unwinder, guess_callers_aarch64};
-
-const CODE: u64 = 0xaaaa_0000_0000;
-const STACK: u64 = 0xffff_f000_0000;
 
 /// stp x29, x30, [sp, #-48]!; mov x29, sp; stp x19, x20, [sp, #16]; str x21, [sp, #32]; blr x0; ldr x21, [sp, #32];
 /// ldp x19, x20, [sp, #16]; ldp x29, x30, [sp], #48; ret
@@ -59,30 +57,6 @@ const START: &[u32] = &[0xd280_001d, 0xd280_001e, 0xd63f_0000, 0];
 
 /// Where START has called.
 const STARTED: u64 = CODE + 0x810;
-
-struct Memory {
-    code: Vec<u8>,
-    stack: Vec<u64>,
-}
-
-impl VirtualMemory for Memory {
-    fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), ReadError> {
-        for (done, byte) in buf.iter_mut().enumerate() {
-            let at = addr.get().wrapping_add(done as u64);
-            let in_stack = at.wrapping_sub(STACK);
-            let found = match self.code.get(at.wrapping_sub(CODE) as usize) {
-                Some(byte) => Some(*byte),
-                None => {
-                    let word = self.stack.get((in_stack / 8) as usize);
-                    word.map(|word| word.to_le_bytes()[(in_stack % 8) as usize])
-                }
-            };
-            let missing = ReadError { done, ..ReadError::new(VirtAddr::new(at), Fault::NotMapped) };
-            *byte = found.ok_or(missing)?;
-        }
-        Ok(())
-    }
-}
 
 /// Code at its places, zeros (traps) between; START at 0x804.
 fn code(parts: &[(usize, &[u32])]) -> Vec<u8> {

@@ -5,37 +5,12 @@
 mod common;
 
 use common::Random;
+use common::bare::{CODE, Memory, STACK};
 use vmc::view::{FoundBy, Stop};
-use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
+use vmc::{Limits, VirtAddr};
 use vmc_unwind::gimli::X86_64;
 use vmc_unwind::x86_64::Registers;
 use vmc_unwind::{Cache, Found, Frame, Module, ModuleMap, Modules, NoTable, Unwinder};
-
-const CODE: u64 = 0x7f00_0000_0000;
-const STACK: u64 = 0x7ffc_0000_0000;
-
-/// Code from `CODE` on, a stack from `STACK` on.
-struct Memory {
-    code: Vec<u8>,
-    stack: Vec<u64>,
-}
-
-impl VirtualMemory for Memory {
-    fn read(&self, addr: VirtAddr, buf: &mut [u8]) -> Result<(), ReadError> {
-        for (done, byte) in buf.iter_mut().enumerate() {
-            let at = addr.get().wrapping_add(done as u64);
-            let in_stack = at.wrapping_sub(STACK);
-            let word = self.stack.get((in_stack / 8) as usize);
-            let found = match self.code.get(at.wrapping_sub(CODE) as usize) {
-                Some(byte) => Some(*byte),
-                None => word.map(|word| word.to_le_bytes()[(in_stack % 8) as usize]),
-            };
-            let missing = ReadError { done, ..ReadError::new(VirtAddr::new(at), Fault::NotMapped) };
-            *byte = found.ok_or(missing)?;
-        }
-        Ok(())
-    }
-}
 
 fn walk(memory: &Memory, ip: u64, rbp: u64) -> (Vec<Frame>, Stop) {
     let range = VirtAddr::new(CODE)..VirtAddr::new(CODE + 0x1000);

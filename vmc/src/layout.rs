@@ -165,6 +165,12 @@ impl<T: Pod> Field<T> {
         Err(error)
     }
 
+    /// A member that no types tell of and that is known to lie at `offset`.
+    #[must_use]
+    pub const fn at(offset: u64) -> Self {
+        Self { offset, kind: PhantomData }
+    }
+
     /// Where the field of the structure at `base` lies.
     #[must_use]
     pub const fn address(&self, base: VirtAddr) -> VirtAddr {

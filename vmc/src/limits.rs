@@ -145,7 +145,7 @@ impl Limits {
         hash_buckets: 1 << 24,
         interfaces: 1 << 20,
         addresses: 1 << 20,
-        page_tables: 1 << 22,
+        page_tables: 1 << 21,
         page_mappings: 1 << 22,
         cpus: 8192,
         symbols: 1 << 22,

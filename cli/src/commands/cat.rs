@@ -1,5 +1,6 @@
 //! `cat`: a file's bytes, out of the page cache.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 
 use vmc::text::{lossless, printable};
@@ -19,7 +20,7 @@ const TOLD: usize = 8;
 /// Which file, and how it is shown.
 #[derive(Debug)]
 pub(crate) struct Options<'a> {
-    pub(crate) path: Option<&'a str>,
+    pub(crate) path: Option<&'a OsStr>,
     pub(crate) pid: Option<u32>,
     pub(crate) fd: Option<u32>,
     /// Write zeros for what is missing.
@@ -29,7 +30,7 @@ pub(crate) struct Options<'a> {
 pub(crate) fn run(context: &Context<'_>, options: &Options<'_>) -> Result<(), Failure> {
     let task = context.process(options.pid.unwrap_or(INIT))?;
     let (file, name) = match (options.path, options.fd) {
-        (Some(path), _) => (task.contents(path.as_bytes()), path.to_owned()),
+        (Some(path), _) => (task.contents(path.as_encoded_bytes()), lossless(path.as_encoded_bytes())),
         (None, fd) => {
             let fd = fd.unwrap_or_default();
             (task.descriptor_contents(fd), format!("descriptor {fd}"))

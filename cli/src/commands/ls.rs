@@ -1,6 +1,9 @@
 //! `ls`: a directory, out of the dentry cache.
 
+use std::ffi::OsStr;
+
 use serde_json::{Value, json};
+use vmc::text::lossless;
 use vmc::view::DirectoryEntry;
 use vmc_linux::mode_text;
 
@@ -91,16 +94,17 @@ impl Row for EntryRow {
 
 pub(crate) fn run(
     context: &Context<'_>,
-    path: &str,
+    path: &OsStr,
     pid: Option<u32>,
     recursive: bool,
 ) -> Result<(), Failure> {
     let task = context.process(pid.unwrap_or(INIT))?;
-    let listing = task.list(path.as_bytes(), recursive).map_err(|why| context.failed(why))?;
+    let listing = task.list(path.as_encoded_bytes(), recursive).map_err(|why| context.failed(why))?;
     for row in &listing.entries {
         context.notes.row(&row.path, &row.errors);
     }
     context.incomplete(&listing.errors);
+    let path = lossless(path.as_encoded_bytes());
     let own = match path.trim_end_matches('/') {
         "" => 1,
         path => path.len() + 1,

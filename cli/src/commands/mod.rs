@@ -158,7 +158,13 @@ fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
     {
         return search::without_guest(name, &args.common, notes, image, why, what);
     }
-    let linux = linux.map_err(|source| without_help(name, source, &files))?;
+    let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
+    let linux = linux.map_err(|source| match source {
+        LinuxError::NotVerified { .. } if flat => Failure::Said(format!(
+            "{name}: {source}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
+        )),
+        source => without_help(name, source, &files),
+    })?;
     let context = Context { name, common: &args.common, notes, image, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),

@@ -25,6 +25,9 @@ use namespaces::Namespaces;
 /// Bytes of a name in `struct new_utsname` (`include/uapi/linux/utsname.h`).
 const NAME: usize = 65;
 
+/// What tells containers apart: the id and the runtime.
+type Key = (String, Option<&'static str>);
+
 /// A process of a container.
 struct Member<'k, 'm> {
     task: Task<'k, 'm>,
@@ -46,7 +49,7 @@ impl<'m> Linux<'m> {
         let own = |kind: &str| own.iter().find(|(known, _)| *known == kind).map(|(_, number)| *number);
         let (host_mounts, host_pids) = (own("mnt"), own("pid"));
         let mut errors = RowErrors::default();
-        let mut found: BTreeMap<(String, Option<&'static str>), Vec<Member<'_, 'm>>> = BTreeMap::new();
+        let mut found: BTreeMap<Key, Vec<Member<'_, 'm>>> = BTreeMap::new();
         for task in self.processes()? {
             let member = task.and_then(|task| self.member(task, host_mounts, host_pids));
             match member {
@@ -69,7 +72,7 @@ impl<'m> Linux<'m> {
         task: Task<'k, 'm>,
         host_mounts: Option<u32>,
         host_pids: Option<u32>,
-    ) -> Result<Option<((String, Option<&'static str>), Member<'k, 'm>)>, LinuxError> {
+    ) -> Result<Option<(Key, Member<'k, 'm>)>, LinuxError> {
         if task.is_kernel_thread()? {
             return Ok(None);
         }

@@ -60,7 +60,10 @@ impl Linux<'_> {
         let space = self.space();
         let read = LinuxError::read("an overlay");
         let private = self.super_block_kind()?.private.pointer(space, block).map_err(&read)?;
-        let config = self.overlay()?.config;
+        let Some(config) = self.overlay()?.config else {
+            let (structure, member) = ("ovl_fs".into(), "config".into());
+            return Err(vmc::layout::LayoutError::NoMember { structure, member }.into());
+        };
         let text = |field| Ok::<_, LinuxError>(self.text_at(field, private)?.map(|text| lossless(&text)));
         root.upper = text(config.upper)?;
         root.work = text(config.work)?;

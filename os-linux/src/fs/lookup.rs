@@ -128,8 +128,14 @@ impl PathWalk<'_, '_> {
                     return Err(no_file("the way to it follows more symbolic links than the limit"));
                 }
                 let target = linux.link_target(linux.real_inode(inode)?)?;
-                let target =
-                    target.ok_or_else(|| no_file("it is a symbolic link whose target is not in memory"))?;
+                let made_up = Backing::of(linux.magic(inode)?) == Backing::Virtual;
+                let target = target.ok_or_else(|| {
+                    no_file(if made_up {
+                        "it is a symbolic link that the kernel makes up as it is read"
+                    } else {
+                        "it is a symbolic link whose target is not in memory"
+                    })
+                })?;
                 rest.extend(parts(&target));
                 if rest.len() > linux.limits().path_components {
                     return Err(no_file("the way to it is longer than the limit"));

@@ -15,6 +15,8 @@ use crate::kernel::Linux;
 const STACKED: usize = 3;
 /// `OVL_UPPERDATA` of `enum ovl_inode_flag`: the upper file has the data, not the attributes alone.
 const UPPER_DATA: u64 = 1 << 3;
+/// Bytes of a pointer.
+const WORD: u64 = 8;
 /// Layers of one file.
 const LAYERS: u32 = 512;
 
@@ -26,7 +28,7 @@ pub(crate) struct OverlayFields {
     upper: Field<u64>,
     flags: Field<u64>,
     lower: Lower,
-    pub(crate) config: ConfigFields,
+    pub(crate) config: Option<ConfigFields>,
 }
 
 /// What an overlay was mounted with.
@@ -83,7 +85,7 @@ impl OverlayFields {
             upper: Field::new(types, INODE, "__upperdentry")?,
             flags: Field::new(types, INODE, "flags")?,
             lower,
-            config: ConfigFields {
+            config: Some(ConfigFields {
                 upper: Field::new(types, FILE_SYSTEM, "config.upperdir")?,
                 work: Field::new(types, FILE_SYSTEM, "config.workdir")?,
                 lower: match Field::new(types, FILE_SYSTEM, "config.lowerdirs") {
@@ -93,7 +95,22 @@ impl OverlayFields {
                     },
                     Err(_) => LowerDirectories::Text(Field::new(types, FILE_SYSTEM, "config.lowerdir")?),
                 },
-            },
+            }),
+        })
+    }
+
+    /// Where modules bring no types (until 5.11): the order of `struct ovl_inode` from 4.19 to 6.0, four words before the
+    /// VFS' inode, the upper dentry and the lower inode behind it. What is found so is held against the file's kind.
+    pub(crate) fn by_order(types: &impl Types) -> Result<Self, LayoutError> {
+        let within = 4 * WORD;
+        let behind = within + types.size_of("inode")?;
+        Ok(Self {
+            within,
+            upper: Field::at(behind),
+            flags: Field::at(within - WORD),
+            // The first word is a directory's cache, or a regular file's lower data.
+            lower: Lower::Inodes { first: Field::at(behind + WORD), data: None },
+            config: None,
         })
     }
 }
@@ -106,7 +123,12 @@ impl Linux<'_> {
             if at.is_null() || Backing::of(self.magic(at)?) != Backing::Overlay {
                 return Ok(at);
             }
-            at = self.below(at)?;
+            let below = self.below(at)?;
+            if self.kind(below)? != self.kind(at)? {
+                let reason = "the file below it is of another kind";
+                return Err(LinuxError::Broken { what: "an overlay's inode", at, reason });
+            }
+            at = below;
         }
         Err(LinuxError::Broken {
             what: "an overlay's inode",
@@ -131,12 +153,12 @@ impl Linux<'_> {
         }
         let found = match fields.lower {
             Lower::Inodes { first, data } => {
-                self.data_or(data, own, first.pointer(space, own).map_err(&read)?)?
+                self.data_or(data, inode, own, first.pointer(space, own).map_err(&read)?)?
             }
             Lower::Dentry { first, data } => {
                 let dentry = first.pointer(space, own).map_err(&read)?;
-                let inode = if dentry.is_null() { dentry } else { inode_of(dentry)? };
-                self.data_or(data, own, inode)?
+                let first = if dentry.is_null() { dentry } else { inode_of(dentry)? };
+                self.data_or(data, inode, own, first)?
             }
             Lower::Stack { entry, count, stack, size, dentry } => {
                 let entry = entry.pointer(space, own).map_err(&read)?;
@@ -169,10 +191,15 @@ impl Linux<'_> {
     fn data_or(
         &self,
         data: Option<Field<u64>>,
+        inode: VirtAddr,
         own: VirtAddr,
         first: VirtAddr,
     ) -> Result<VirtAddr, LinuxError> {
         let Some(data) = data else { return Ok(first) };
+        // A directory has its cache in the same place.
+        if self.kind(inode)? != super::inode::REGULAR {
+            return Ok(first);
+        }
         let data = data.pointer(self.space(), own).map_err(LinuxError::read("an overlay's inode"))?;
         Ok(if data.is_null() { first } else { data })
     }

@@ -108,7 +108,16 @@ impl<'m> Linux<'m> {
             return Some(at);
         }
         let told = self.known.page_offset_base.and_then(|at| space.read_u64(at).ok());
-        let bases = told.into_iter().chain(DIRECT_MAPS);
-        bases.filter_map(|base| VirtAddr::new(base).checked_add(physical.get())).find(leads_here)
+        let bases = told.into_iter().chain(self.arm_direct_map()).chain(DIRECT_MAPS);
+        bases.map(|base| VirtAddr::new(base).wrapping_add(physical.get())).find(leads_here)
+    }
+
+    /// Where physical address 0 would be in the direct map of arm64, which begins at the lowest address of the kernel's half
+    /// with memory's start, `memstart_addr` (`arch/arm64/include/asm/memory.h`, 5.4 and later).
+    fn arm_direct_map(&self) -> Option<u64> {
+        let info = self.identity().vmcoreinfo.as_ref()?;
+        let bits = u32::try_from(info.number("VA_BITS")?).ok()?;
+        let first = u64::MAX.checked_shl(bits)?;
+        Some(first.wrapping_sub(info.number("PHYS_OFFSET")?.cast_unsigned()))
     }
 }

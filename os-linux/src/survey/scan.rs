@@ -105,20 +105,21 @@ impl<'k, 'm> Scan<'k, 'm> {
         let cache: Field<u64> = cache.or(by_page.and_then(|fields| fields.cache))?;
         let caches = linux.slab_cache().ok()?;
         let at = cache.address(VirtAddr::new(0)).get();
-        let description = |physical: u64| pages.wrapping_add((physical >> 12).wrapping_mul(page));
+        let frame = linux.page_size().max(1);
+        let description = |physical: u64| pages.wrapping_add((physical / frame).wrapping_mul(page));
         // The symbol tells the cache; else the slab that the known task lies in does. That begins at its own size.
         let cache_of = |order: u32| {
-            let first = physical.get() & !((4096u64 << order) - 1);
+            let first = physical.get() & !((frame << order) - 1);
             cache.pointer(space, description(first)).ok()
         };
         let size_of = |cache: VirtAddr| {
             let order = caches.order.read(space, cache).ok()? >> 16;
-            (order <= 10).then_some(4096u64 << order)
+            (order <= 10).then_some(frame << order)
         };
         let named = linux.known.task_cache.and_then(|at| space.read_pointer(at).ok());
         let cache = named.or_else(|| {
             let mut tried = (0..=10).filter_map(|order| Some((order, cache_of(order)?)));
-            let fits = |(order, cache): &(u32, VirtAddr)| size_of(*cache) == Some(4096u64 << order);
+            let fits = |(order, cache): &(u32, VirtAddr)| size_of(*cache) == Some(frame << order);
             tried.find(fits).map(|(_, cache)| cache)
         })?;
         let size = size_of(cache)?;
@@ -130,14 +131,15 @@ impl<'k, 'm> Scan<'k, 'm> {
 
     /// Looks through the slabs of tasks.
     fn slabs(&mut self, mark: &SlabMark) -> Result<(), LinuxError> {
+        let page_size = self.linux.page_size().max(1);
         let regions: Vec<_> = self.linux.memory().regions().to_vec();
         let step = usize::try_from(mark.page * PAGES).unwrap_or(0);
         let mut buffer = alloc::vec![0u8; step.min(1 << 16)];
         // Slabs do not overlap: together they are no more than the memory, but for those that end early.
         let mut left = self.linux.memory().total().saturating_mul(2);
         for region in regions {
-            let first = region.start.get() >> 12;
-            let last = region.end().get() >> 12;
+            let first = region.start.get() / page_size;
+            let last = region.end().get() / page_size;
             let mut frame = first & !(PAGES - 1);
             while frame < last {
                 let at = mark.pages.wrapping_add(frame.wrapping_mul(mark.page));
@@ -149,7 +151,7 @@ impl<'k, 'm> Scan<'k, 'm> {
                     let slabs: Vec<u64> =
                         (frame..).zip(caches).filter(|(_, c)| is_slab(*c)).map(|(frame, _)| frame).collect();
                     for frame in slabs {
-                        let start = frame << 12;
+                        let start = frame.saturating_mul(page_size);
                         let len = mark.size.min(region.end().get().saturating_sub(start));
                         let start = PhysAddr::new(start);
                         left = left.checked_sub(len).ok_or(LinuxError::Broken {

@@ -8,49 +8,50 @@ use super::forward::to_return;
 use super::reach::Window;
 use super::registers::{Registers, X29};
 use super::signal::{interrupted, returns_from_signal};
-use crate::machine::{Bare, BareFrame};
+use crate::machine::{Bare, BareFrame, ReadCode};
 use crate::module::Modules;
 use crate::row_step::RegisterFile;
 
-/// Where a frame was called from, found in at most `steps` instructions up to its return, or by one of `searches` around it.
-pub(super) fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
-    modules: &M,
-    memory: &V,
-    frame: &BareFrame<'_, Registers>,
-    steps: u32,
-    searches: &mut u32,
-) -> Bare<Registers> {
-    let BareFrame { range, address, registers, chained } = *frame;
-    if returns_from_signal(memory, address.address()) {
-        return Bare::Signal(interrupted(memory, registers));
-    }
-    if let Some(found) = to_return(modules, memory, registers, steps) {
-        let caller = found.registers;
-        // Nothing was stored, nothing was loaded: the link was there.
-        let by_link = caller.sp() == registers.sp() && registers.link() == Some(caller.ip().get());
-        let how = match found.by_frame_pointer {
-            _ if by_link => FoundBy::LinkRegister,
-            true => FoundBy::FramePointer,
-            false => FoundBy::Code,
-        };
-        return Bare::Caller(caller, how);
-    }
-    if let Some(left) = searches.checked_sub(1)
-        && let Some(window) = Window::around(memory, range.start, address.address())
-    {
-        *searches = left;
-        if let Some(taken) = window.reached()
-            && let Some(caller) = taken.caller(memory, registers)
-            && is_returned_to(modules, memory, &caller)
-        {
-            let how = if taken.has_record() { FoundBy::FramePointer } else { FoundBy::Code };
+impl ReadCode for Registers {
+    fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
+        modules: &M,
+        memory: &V,
+        frame: &BareFrame<'_, Self>,
+        steps: u32,
+        searches: &mut u32,
+    ) -> Bare<Self> {
+        let BareFrame { range, address, registers, chained } = *frame;
+        if returns_from_signal(memory, address.address()) {
+            return Bare::Signal(interrupted(memory, registers));
+        }
+        if let Some(found) = to_return(modules, memory, registers, steps) {
+            let caller = found.registers;
+            // Nothing was stored, nothing was loaded: the link was there.
+            let by_link = caller.sp() == registers.sp() && registers.link() == Some(caller.ip().get());
+            let how = match found.by_frame_pointer {
+                _ if by_link => FoundBy::LinkRegister,
+                true => FoundBy::FramePointer,
+                false => FoundBy::Code,
+            };
             return Bare::Caller(caller, how);
         }
+        if let Some(left) = searches.checked_sub(1)
+            && let Some(window) = Window::around(memory, range.start, address.address())
+        {
+            *searches = left;
+            if let Some(taken) = window.reached()
+                && let Some(caller) = taken.caller(memory, registers)
+                && is_returned_to(modules, memory, &caller)
+            {
+                let how = if taken.has_record() { FoundBy::FramePointer } else { FoundBy::Code };
+                return Bare::Caller(caller, how);
+            }
+        }
+        if chained && registers.get(gimli::AArch64::X29) == Some(0) {
+            return Bare::Outermost;
+        }
+        Bare::Unknown
     }
-    if chained && registers.get(gimli::AArch64::X29) == Some(0) {
-        return Bare::Outermost;
-    }
-    Bare::Unknown
 }
 
 /// Can `caller` be where a function returns to? Where a stack begins there is no address, and no frame pointer.

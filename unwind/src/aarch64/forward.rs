@@ -5,7 +5,7 @@ use vmc::{VirtAddr, VirtualMemory};
 
 use super::bare::is_returned_to;
 use super::code::{Access, Effect, instruction_at};
-use super::registers::{Registers, SP, X29, X30};
+use super::registers::{Registers, SP, X19, X29, X30};
 use crate::follow::{self, Next, Places, Pushed, Returned, State};
 use crate::module::Modules;
 use crate::row_step::RegisterFile;
@@ -106,10 +106,14 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Follower<'_, M, V> {
                     pushed.load(self.memory, registers, number, place.wrapping_add(offset));
                 }
                 (true, None) => registers.forget(gimli::Register(number)),
-                (false, Some(place)) => match registers.value(number) {
-                    Some(value) => pushed.put(place.wrapping_add(offset), value),
-                    None => pushed.lose(place.wrapping_add(offset)),
-                },
+                (false, Some(place)) => {
+                    let place = place.wrapping_add(offset);
+                    // Only of these what was there before comes back.
+                    match registers.value(number).filter(|_| number >= X19) {
+                        Some(value) => pushed.put(place, value),
+                        None => pushed.lose(place),
+                    }
+                }
                 (false, None) => {}
             }
         }

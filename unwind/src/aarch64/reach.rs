@@ -4,14 +4,15 @@ use vmc::{VirtAddr, VirtualMemory};
 
 use super::code::{Access, Effect, decode};
 use super::registers::{Registers, SP, X19, X29, X30};
+use crate::reach::{Ways, reach};
 use crate::row_step::RegisterFile;
 
 /// How many instructions before a place its function's start is looked for.
 const REACH: usize = 1024;
 /// How many behind it are read: blocks may lie there that lead back.
 const SLACK: usize = 256;
-/// Branches that wait to be taken.
-const WAITING: usize = 48;
+/// Words with a bit for each of them.
+const SEEN: usize = (REACH + SLACK) / 64;
 /// How long the straight code is that a function begins with.
 const PROLOGUE: usize = 48;
 /// How many places that look like a function's start are tried, the nearest first.
@@ -118,44 +119,22 @@ impl Window {
     }
 
     fn reached_from(&self, offset: usize) -> Option<Taken> {
-        let mut seen = [0u64; (REACH + SLACK) / 64];
-        let mut waiting = [(offset, Taken::START); WAITING];
-        let mut count = 1usize;
-        while let Some(left) = count.checked_sub(1) {
-            count = left;
-            let (mut at, mut taken) = *waiting.get(count)?;
-            loop {
-                if at == self.place {
-                    return Some(taken);
-                }
-                let bit = 1u64 << (at % 64);
-                let Some(word) = seen.get_mut(at / 64).filter(|word| **word & bit == 0) else { break };
-                *word |= bit;
-                let Some(effect) = self.effect(at) else { break };
-                taken.follow(effect);
-                let inside = |target: u64| {
-                    let at = usize::try_from(target.wrapping_sub(self.start.get()) / 4).ok()?;
-                    (at < self.len).then_some(at)
-                };
-                at = match effect {
-                    Effect::Branch(target) => {
-                        if let (Some(target), Some(slot)) = (inside(target), waiting.get_mut(count)) {
-                            *slot = (target, taken);
-                            count += 1;
-                        }
-                        at + 1
-                    }
-                    Effect::Jump(target) => match inside(target) {
-                        Some(target) => target,
-                        None => break,
-                    },
-                    Effect::Return(_) | Effect::JumpAway(_) | Effect::Halt => break,
-                    Effect::Entry if at != offset => break,
-                    _ => at + 1,
-                };
-            }
-        }
-        None
+        let inside = |target: u64| {
+            let at = usize::try_from(target.wrapping_sub(self.start.get()) / 4).ok()?;
+            (at < self.len).then_some(at)
+        };
+        reach::<_, SEEN>(offset, self.place, Taken::START, |at, taken| {
+            let effect = self.effect(at)?;
+            taken.follow(effect);
+            let on = Some(at + 1);
+            Some(match effect {
+                Effect::Branch(target) => Ways { on, branch: inside(target) },
+                Effect::Jump(target) => Ways { on: inside(target), branch: None },
+                Effect::Return(_) | Effect::JumpAway(_) | Effect::Halt => Ways::default(),
+                Effect::Entry if at != offset => Ways::default(),
+                _ => Ways { on, branch: None },
+            })
+        })
     }
 }
 

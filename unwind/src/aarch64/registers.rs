@@ -54,8 +54,7 @@ impl Registers {
     #[must_use]
     pub const fn new(pc: VirtAddr, sp: VirtAddr) -> Self {
         let signature = Signature::of_address_bits(48);
-        let pc = signature.strip(pc.get());
-        Self { general: [0; 31], sp: sp.get(), pc, signature, known: 1 << SP }
+        Self { general: [0; 31], sp: sp.get(), pc: pc.get(), signature, known: 1 << SP }
     }
 
     /// All are known; `general` is x0 to x30.
@@ -64,10 +63,10 @@ impl Registers {
         Self { general, known: u32::MAX, ..Self::new(pc, sp) }
     }
 
-    /// The same with other bits for signatures than the default's.
+    /// The same with other bits for signatures than the default's. They are taken off the program counter, too.
     #[must_use]
     pub const fn with_signature(self, signature: Signature) -> Self {
-        Self { signature, ..self }
+        Self { signature, pc: signature.strip(self.pc), ..self }
     }
 
     /// Which bits of code addresses are signatures.
@@ -132,6 +131,13 @@ impl Registers {
         } else if number == PC {
             self.pc = self.signature.strip(value);
         }
+    }
+}
+
+/// With the default's bits for signatures.
+impl From<&vmc::arch::aarch64::Registers> for Registers {
+    fn from(registers: &vmc::arch::aarch64::Registers) -> Self {
+        Self::with_all(VirtAddr::new(registers.pc), VirtAddr::new(registers.sp), registers.x)
     }
 }
 
@@ -232,6 +238,14 @@ mod tests {
 
     #[test]
     fn signatures_are_taken_off_code_addresses() {
+        // One of 52 bits is whole, until it is said that fewer count.
+        let wide = Registers::new(VirtAddr::new(0x000f_1234_5678_9abc), VirtAddr::new(0));
+        assert_eq!(wide.with_signature(Signature::of_address_bits(52)).ip(), wide.ip());
+        assert_eq!(wide.with_signature(Signature::default()).ip(), VirtAddr::new(0x1234_5678_9abc));
+        let cpu = vmc::arch::aarch64::Registers { pc: 4, sp: 8, x: [7; 31], ..Default::default() };
+        let from_cpu = Registers::from(&cpu);
+        let expected = Registers::with_all(VirtAddr::new(4), VirtAddr::new(8), [7; 31]);
+        assert_eq!(from_cpu, expected);
         let mut registers = all().with_signature(Signature::of_address_bits(39));
         registers.set(AArch64::PC, 0x0035_2a7f_1234_5678);
         assert_eq!(registers.ip(), VirtAddr::new(0x7f_1234_5678));

@@ -2,12 +2,10 @@
 
 use vmc::{VirtAddr, VirtualMemory};
 
-use super::bare::bare_step;
 use super::registers::{Registers, SP};
 use super::rule::{Rule, Unfinished};
 use crate::cache::{Cache, Rules};
-use crate::machine::{Bare, BareFrame, Machine};
-use crate::module::Modules;
+use crate::machine::Machine;
 use crate::row_step::{NoCaller, Notes, RegisterFile, on_other_stack};
 
 impl Machine for Registers {
@@ -58,15 +56,5 @@ impl Machine for Registers {
         self.put(SP, cfa);
         self.return_to(link);
         Ok(())
-    }
-
-    fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
-        modules: &M,
-        memory: &V,
-        frame: &BareFrame<'_, Self>,
-        steps: u32,
-        searches: &mut u32,
-    ) -> Bare<Self> {
-        bare_step(modules, memory, frame, steps, searches)
     }
 }

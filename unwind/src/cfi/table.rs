@@ -221,16 +221,13 @@ impl UnwindTable {
         fde.ok().map(|fde| range_of(&fde))
     }
 
-    /// The rules for `address` of a 64-bit image, in the form that is cached if they fit in it. 32-bit images have none for it.
+    /// The rules for `address` of a 64-bit image, in the form that is cached if they fit in it.
     #[inline]
     pub(crate) fn describe<U: Unfinished>(
         &self,
         address: u64,
         scratch: &mut Scratch,
     ) -> Result<Described<U::Rule>, RowError> {
-        if self.address_size != AddressSize::Eight {
-            return Err(RowError::NoFde { address });
-        }
         // A constant: what parses addresses is compiled for it.
         match self.format {
             Format::EhFrame => {

@@ -11,6 +11,7 @@ use super::saved::SavedRegisters;
 use super::step::{NoStep, Step, Stepper, may_switch};
 use super::table::OrcTable;
 use crate::code_address::CodeAddress;
+use crate::cursor::Cursor;
 use crate::frame::Frame;
 use crate::module::{BareCode, NoTable};
 use crate::x86_64::{Registers, to_return};
@@ -53,13 +54,8 @@ impl<'a, T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelUnwinder<'a, T,
         KernelWalk {
             tables: self.tables,
             stepper: Stepper { memory: self.memory, saved: self.saved },
-            registers,
-            address,
-            found_by: FoundBy::Registers,
-            left: self.limits.frames,
-            switches: self.limits.stack_switches,
+            at: Cursor::new(registers, address, self.limits),
             code_steps: self.limits.code_steps,
-            stop: None,
         }
     }
 }
@@ -74,60 +70,53 @@ impl<T: ?Sized, V: ?Sized> fmt::Debug for KernelUnwinder<'_, T, V> {
 pub struct KernelWalk<'a, T: ?Sized, V: ?Sized> {
     tables: &'a T,
     stepper: Stepper<'a, V>,
-    /// Of the next frame.
-    registers: Registers,
-    address: CodeAddress,
-    found_by: FoundBy,
-    /// How many frames may still come, and how often the walk may still go to another stack.
-    left: usize,
-    switches: usize,
+    at: Cursor<Registers>,
     /// How many instructions a step may follow.
     code_steps: u32,
-    stop: Option<Stop>,
 }
 
 impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
     /// Why the walk ended. Before it has: [`Stop::Limit`], for then it is the caller who sets the bound.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        self.stop.unwrap_or(Stop::Limit)
+        self.at.stop.unwrap_or(Stop::Limit)
     }
 
     /// From the frame at hand to its caller, or why there is none.
     fn step(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
-        let at = self.address.address_for_lookup();
-        let entry = if self.address.address().is_null() {
+        let at = self.at.address.address_for_lookup();
+        let entry = if self.at.ip().is_null() {
             OrcEntry::NULL_CALL
         } else {
             match self.tables.find(at) {
-                Ok(table) => table.find(at).ok_or(Stop::NoUnwindInfo(self.address.address()))?,
+                Ok(table) => table.find(at).ok_or(Stop::NoUnwindInfo(self.at.ip()))?,
                 Err(NoTable::NotResident(missing)) => return Err(Stop::NotResident(missing)),
                 Err(NoTable::None) => return self.step_by_frame_pointer(cfa),
             }
         };
-        let step = self.stepper.by_entry(&entry, &self.registers, cfa);
+        let step = self.stepper.by_entry(&entry, &self.at.registers, cfa);
         let step = step.map_err(|why| self.no_step(why))?;
         self.arrive(step, entry.signal, may_switch(&entry), FoundBy::Orc)
     }
 
     /// Code that no table describes: a kernel built with frame pointers, or machine code made at run time (BPF).
     fn step_by_frame_pointer(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
-        let nothing = Stop::NoUnwindInfo(self.address.address());
+        let nothing = Stop::NoUnwindInfo(self.at.ip());
         let built_so = self.tables.frame_pointers();
-        if !self.tables.is_code(self.address.address_for_lookup()) {
+        if !self.tables.is_code(self.at.address.address_for_lookup()) {
             return Err(nothing);
         }
         // Where it stands, or was interrupted, rbp may still be its caller's, or be it again.
-        if built_so && !self.address.is_return_address() {
+        if built_so && !self.at.address.is_return_address() {
             let code = BareCode(|at| self.tables.is_code(at));
-            let found = to_return(&code, self.stepper.memory, &self.registers, self.code_steps);
+            let found = to_return(&code, self.stepper.memory, &self.at.registers, self.code_steps);
             if let Some(found) = found {
                 *cfa = Some(found.registers.sp());
                 let how = if found.by_frame_pointer { FoundBy::FramePointer } else { FoundBy::Code };
                 return self.arrive(Step::Caller(found.registers), false, false, how);
             }
         }
-        let step = match self.registers.get(X86_64::RBP) {
+        let step = match self.at.registers.get(X86_64::RBP) {
             // Each way into the kernel clears it: no function called its first one.
             Some(0) if built_so => Ok(Step::End),
             // Ways into a kernel with frame pointers leave the address of the stored registers, plus one.
@@ -155,15 +144,15 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
             Step::Interrupted(entered) => entered.registers,
             Step::Caller(caller) => caller,
         };
-        if registers.sp() <= self.registers.sp() {
+        if registers.sp() <= self.at.registers.sp() {
             if !switch {
-                return Err(Stop::BadFrame(self.address.address()));
+                return Err(Stop::BadFrame(self.at.ip()));
             }
-            self.switches = self.switches.checked_sub(1).ok_or(Stop::Limit)?;
+            self.at.switch()?;
         }
-        self.registers = registers;
-        self.found_by = found_by;
-        self.address = if signal {
+        self.at.registers = registers;
+        self.at.found_by = found_by;
+        self.at.address = if signal {
             CodeAddress::InstructionPointer(registers.ip())
         } else {
             CodeAddress::ReturnAddress(registers.ip())
@@ -174,8 +163,8 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, T, V> {
     #[cold]
     fn no_step(&self, why: NoStep) -> Stop {
         match why {
-            NoStep::Undefined => Stop::NoUnwindInfo(self.address.address()),
-            NoStep::Bad => Stop::BadFrame(self.address.address()),
+            NoStep::Undefined => Stop::NoUnwindInfo(self.at.ip()),
+            NoStep::Bad => Stop::BadFrame(self.at.ip()),
             NoStep::NotResident(at) => Stop::NotResident(at),
         }
     }
@@ -185,20 +174,11 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> Iterator for KernelWalk<'
     type Item = Frame;
 
     fn next(&mut self) -> Option<Frame> {
-        if self.stop.is_some() {
-            return None;
+        let mut frame = self.at.frame()?;
+        if let Err(stop) = self.step(&mut frame.cfa) {
+            self.at.stop = Some(stop);
         }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.stop = Some(Stop::Limit);
-            return None;
-        };
-        self.left = left;
-        let (address, found_by, registers) = (self.address, self.found_by, self.registers);
-        let mut cfa = None;
-        if let Err(stop) = self.step(&mut cfa) {
-            self.stop = Some(stop);
-        }
-        Some(Frame { address, sp: registers.sp(), cfa, found_by, interrupted_by_signal: false, registers })
+        Some(frame)
     }
 }
 
@@ -206,8 +186,6 @@ impl<T: OrcTables + ?Sized, V: VirtualMemory + ?Sized> core::iter::FusedIterator
 
 impl<T: ?Sized, V: ?Sized> fmt::Debug for KernelWalk<'_, T, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("KernelWalk");
-        debug.field("address", &self.address).field("registers", &self.registers).field("stop", &self.stop);
-        debug.finish_non_exhaustive()
+        self.at.fmt(f)
     }
 }

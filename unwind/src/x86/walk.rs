@@ -11,6 +11,7 @@ use super::signal::{interrupted, returns_from_signal};
 use crate::cache::Cache;
 use crate::cfi::{AddressSize, RowError};
 use crate::code_address::CodeAddress;
+use crate::cursor::Cursor;
 use crate::frame::Frame;
 use crate::module::{Found, Modules, NoTable};
 use crate::row_step::{Notes, RowStep};
@@ -27,15 +28,9 @@ impl<'a, M: Modules + ?Sized, V: VirtualMemory + ?Sized> Unwinder<'a, M, V> {
             memory: self.memory,
             limits: self.limits,
             cache,
-            registers,
-            address: CodeAddress::InstructionPointer(registers.ip()),
-            found_by: FoundBy::Registers,
-            interrupted: false,
-            left: self.limits.frames,
-            switches: self.limits.stack_switches,
+            at: Cursor::new(registers, CodeAddress::InstructionPointer(registers.ip()), self.limits),
             unread: None,
             signals: Vec::new(),
-            stop: None,
         }
     }
 }
@@ -46,32 +41,24 @@ pub struct Walk<'a, 'c, M: ?Sized, V: ?Sized> {
     memory: &'a V,
     limits: &'a Limits,
     cache: &'c mut Cache,
-    /// Of the next frame.
-    registers: Registers,
-    address: CodeAddress,
-    found_by: FoundBy,
-    interrupted: bool,
-    /// How many frames may still come, and how often the walk may still go to another stack.
-    left: usize,
-    switches: usize,
+    at: Cursor<Registers>,
     /// Where a saved register could not be read.
     unread: Option<VirtAddr>,
     /// Address and stack pointer of the signal frames so far.
     signals: Vec<(VirtAddr, VirtAddr)>,
-    stop: Option<Stop>,
 }
 
 impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'_, '_, M, V> {
     /// Why the walk ended. Before it has: [`Stop::Limit`], for then it is the caller who sets the bound.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        self.stop.unwrap_or(Stop::Limit)
+        self.at.stop.unwrap_or(Stop::Limit)
     }
 
     /// From the frame at hand to its caller, or why there is none.
     fn step(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
-        let ip = self.address.address();
-        let at = self.address.address_for_lookup();
+        let ip = self.at.ip();
+        let at = self.at.address.address_for_lookup();
         let Found { bias, table, .. } = self.modules.find(at).ok_or(Stop::NoUnwindInfo(ip))?;
         let table = match table {
             Ok(table) if table.address_size() == AddressSize::Four => table,
@@ -87,16 +74,16 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'_, '_, M, V> {
             Err(error) => return Err(row_error(error, bias, ip)),
         };
         if row.signal_frame {
-            note_signal(&mut self.signals, (ip, self.registers.sp()), self.limits)?;
+            note_signal(&mut self.signals, (ip, self.at.registers.sp()), self.limits)?;
         }
         let mut notes = Notes::default();
         let step = RowStep { table, memory: self.memory, steps: self.limits.expression_steps };
-        let stepped = step.by_row(&row, &mut self.registers, &mut notes);
+        let stepped = step.by_row(&row, &mut self.at.registers, &mut notes);
         *cfa = notes.cfa;
         self.unread = self.unread.or(notes.unread);
         stepped.map_err(|why| no_caller(why, self.unread, ip))?;
         if notes.switched {
-            self.switches = self.switches.checked_sub(1).ok_or(Stop::Limit)?;
+            self.at.switch()?;
         }
         self.arrive(if row.signal_frame { FoundBy::SignalFrame } else { FoundBy::Cfi })
     }
@@ -104,28 +91,28 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Walk<'_, '_, M, V> {
     /// A step where no table describes the code: only a return from a signal is known by what it does.
     #[cold]
     fn step_bare(&mut self, cfa: &mut Option<VirtAddr>) -> Result<(), Stop> {
-        let ip = self.address.address();
+        let ip = self.at.ip();
         let context = returns_from_signal(self.memory, ip).ok_or(Stop::NoUnwindInfo(ip))?;
-        let sp = self.registers.sp();
+        let sp = self.at.registers.sp();
         note_signal(&mut self.signals, (ip, sp), self.limits)?;
-        self.registers = interrupted(self.memory, sp, context).map_err(Stop::NotResident)?;
-        *cfa = Some(self.registers.sp());
+        self.at.registers = interrupted(self.memory, sp, context).map_err(Stop::NotResident)?;
+        *cfa = Some(self.at.registers.sp());
         self.arrive(FoundBy::SignalFrame)
     }
 
     /// The registers are a caller's, or what a signal interrupted: is there such a frame?
     fn arrive(&mut self, how: FoundBy) -> Result<(), Stop> {
-        let ip = self.registers.ip();
-        self.found_by = how;
-        self.interrupted = how == FoundBy::SignalFrame;
-        if self.interrupted {
-            self.address = CodeAddress::InstructionPointer(ip);
+        let ip = self.at.registers.ip();
+        self.at.found_by = how;
+        self.at.interrupted = how == FoundBy::SignalFrame;
+        if self.at.interrupted {
+            self.at.address = CodeAddress::InstructionPointer(ip);
             return Ok(());
         }
         if ip.is_null() {
             return Err(Stop::End);
         }
-        self.address = CodeAddress::ReturnAddress(ip);
+        self.at.address = CodeAddress::ReturnAddress(ip);
         Ok(())
     }
 }
@@ -134,24 +121,9 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> Iterator for Walk<'_, '_, M
     type Item = Frame<Registers>;
 
     fn next(&mut self) -> Option<Frame<Registers>> {
-        if self.stop.is_some() {
-            return None;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.stop = Some(Stop::Limit);
-            return None;
-        };
-        self.left = left;
-        let mut frame = Frame {
-            address: self.address,
-            sp: self.registers.sp(),
-            cfa: None,
-            found_by: self.found_by,
-            interrupted_by_signal: self.interrupted,
-            registers: self.registers,
-        };
+        let mut frame = self.at.frame()?;
         if let Err(stop) = self.step(&mut frame.cfa) {
-            self.stop = Some(stop);
+            self.at.stop = Some(stop);
         }
         Some(frame)
     }
@@ -161,8 +133,6 @@ impl<M: Modules + ?Sized, V: VirtualMemory + ?Sized> core::iter::FusedIterator f
 
 impl<M: ?Sized, V: ?Sized> fmt::Debug for Walk<'_, '_, M, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Walk");
-        debug.field("address", &self.address).field("registers", &self.registers).field("stop", &self.stop);
-        debug.finish_non_exhaustive()
+        self.at.fmt(f)
     }
 }

@@ -4,13 +4,14 @@ use vmc::{VirtAddr, VirtualMemory};
 
 use super::code::{Effect, decode};
 use super::registers::{CALLEE_SAVED, RSP, Registers};
+use crate::reach::{Ways, reach};
 
 /// How far before a place its function's start is looked for.
 pub(super) const REACH: usize = 4096;
 /// How far behind it code is read: blocks may lie there that lead back.
 const SLACK: usize = 1024;
-/// Branches that wait to be taken.
-const WAITING: usize = 48;
+/// Words with a bit for each byte of both.
+const SEEN: usize = (REACH + SLACK) / 64 + 1;
 
 /// The code around a place.
 pub(super) struct Window {
@@ -65,46 +66,24 @@ impl Window {
     /// What the function that begins at `offset` has done where it reaches the place; nothing where it does not.
     pub(super) fn reached_from(&self, offset: usize) -> Option<Taken> {
         let code = self.bytes.get(..self.len)?;
-        let mut seen = [0u64; (REACH + SLACK) / 64 + 1];
-        let mut waiting = [(offset, Taken { depth: Some(0), ..Taken::default() }); WAITING];
-        let mut count = 1usize;
-        while let Some(left) = count.checked_sub(1) {
-            count = left;
-            let (mut at, mut taken) = *waiting.get(count)?;
-            loop {
-                if at == self.place {
-                    return Some(taken);
-                }
-                let bit = 1u64 << (at % 64);
-                let Some(word) = seen.get_mut(at / 64).filter(|word| **word & bit == 0) else { break };
-                *word |= bit;
-                let ip = self.start.get().wrapping_add(at as u64);
-                let Some(found) = code.get(at..).and_then(|code| decode(code, ip)) else { break };
-                taken.follow(found.effect);
-                let inside = |target: u64| {
-                    let at = usize::try_from(target.wrapping_sub(self.start.get())).ok()?;
-                    (at < self.len).then_some(at)
-                };
-                let next = at + usize::from(found.len);
-                at = match found.effect {
-                    Effect::Branch(target) => {
-                        if let (Some(target), Some(slot)) = (inside(target), waiting.get_mut(count)) {
-                            *slot = (target, taken);
-                            count += 1;
-                        }
-                        next
-                    }
-                    Effect::Jump(target) => match inside(target) {
-                        Some(target) => target,
-                        None => break,
-                    },
-                    Effect::Return(_) | Effect::JumpAway | Effect::Halt => break,
-                    Effect::Entry if at != offset => break,
-                    _ => next,
-                };
-            }
-        }
-        None
+        let inside = |target: u64| {
+            let at = usize::try_from(target.wrapping_sub(self.start.get())).ok()?;
+            (at < self.len).then_some(at)
+        };
+        let first = Taken { depth: Some(0), ..Taken::default() };
+        reach::<_, SEEN>(offset, self.place, first, |at, taken| {
+            let ip = self.start.get().wrapping_add(at as u64);
+            let found = code.get(at..).and_then(|code| decode(code, ip))?;
+            taken.follow(found.effect);
+            let on = Some(at + usize::from(found.len));
+            Some(match found.effect {
+                Effect::Branch(target) => Ways { on, branch: inside(target) },
+                Effect::Jump(target) => Ways { on: inside(target), branch: None },
+                Effect::Return(_) | Effect::JumpAway | Effect::Halt => Ways::default(),
+                Effect::Entry if at != offset => Ways::default(),
+                _ => Ways { on, branch: None },
+            })
+        })
     }
 }
 

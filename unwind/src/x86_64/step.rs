@@ -3,15 +3,13 @@
 use gimli::Register;
 use vmc::{VirtAddr, VirtualMemory};
 
-use super::bare::bare_step;
 use super::code::call_before;
 use super::registers::{CALLEE_SAVED, RIP, RSP, Registers};
 use super::rule::Rule;
 use super::rule::Unfinished;
 use crate::cache::{Cache, Rules};
 use crate::cfi::AddressSize;
-use crate::machine::{Bare, BareFrame, Machine};
-use crate::module::Modules;
+use crate::machine::Machine;
 use crate::row_step::{NoCaller, Notes, RegisterFile, on_other_stack};
 
 impl Machine for Registers {
@@ -56,16 +54,6 @@ impl Machine for Registers {
         registers.put(RSP, cfa);
         registers.put(RIP, ip);
         Ok(())
-    }
-
-    fn bare_step<M: Modules + ?Sized, V: VirtualMemory + ?Sized>(
-        modules: &M,
-        memory: &V,
-        frame: &BareFrame<'_, Self>,
-        steps: u32,
-        searches: &mut u32,
-    ) -> Bare<Self> {
-        bare_step(modules, memory, frame, steps, searches)
     }
 }
 

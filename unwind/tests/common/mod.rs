@@ -8,6 +8,8 @@
     reason = "a helper of tests may panic and print, and not every test file uses every helper"
 )]
 
+pub(crate) mod bare;
+
 use std::io::Write;
 use std::sync::Arc;
 

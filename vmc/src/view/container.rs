@@ -37,7 +37,7 @@ pub struct ContainerRoot {
     pub fstype: Option<String>,
     /// The device, or what stands for one.
     pub source: Option<String>,
-    /// The first process' root directory, as the host would name it where it can.
+    /// The first process' root directory, from the root of its mount namespace.
     pub path: Option<String>,
     /// Of an overlay: the directories below, the uppermost first, separated by colons.
     pub lower: Option<String>,

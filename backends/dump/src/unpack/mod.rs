@@ -47,7 +47,12 @@ pub(crate) fn unpack(
     options: &mut OpenOptions<'_>,
 ) -> Result<Unpacked, OpenError> {
     let io = |source| OpenError::Io { path: path.to_path_buf(), source };
-    let target = match Target::of(file, packed, options.cache_dir.as_deref()).map_err(io)? {
+    let unmade = |why: io::Error| OpenError::Unpack {
+        path: path.to_path_buf(),
+        done: 0,
+        reason: format!("no file for it can be made in the cache or temporary directory: {why}"),
+    };
+    let target = match Target::of(file, packed, options.cache_dir.as_deref()).map_err(unmade)? {
         Target::Known(file) => return Ok(Unpacked { file, cut: None }),
         Target::New(target) => target,
     };

@@ -8,6 +8,8 @@ pub(crate) use pattern::Pattern;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use vmc::addr::PAGE_SIZE;
+use vmc::arch::PresentPage;
 use vmc::view::{RowErrors, Space};
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
 use vmc_dump::Image;
@@ -20,6 +22,8 @@ use crate::notes::Notes;
 use crate::output::{Align, Column, Object, Output, Row, address, object, optional};
 use scan::{Found, Memory, Run, search};
 
+/// How many times the guest's memory one process may map: some collectors of garbage map their heap three times.
+const MOST_MAPPED: u64 = 8;
 /// What is shown of a match.
 const SHOWN: usize = 64;
 
@@ -204,6 +208,18 @@ fn physical(context: &Context<'_>, found: &[Found], lines: &Lines<'_>) -> Result
     context.output().rows(rows)
 }
 
+/// What of a page is in the image: devices' memory is mapped too, and an image may be cut short.
+fn held(memory: &dyn PhysMemory, page: PresentPage) -> Vec<Run> {
+    let whole = usize::try_from(page.size).ok().and_then(|size| memory.slice(page.physical, size));
+    if whole.is_some() {
+        return vec![Run { start: page.start.get(), len: page.size }];
+    }
+    let small = (0..page.size).step_by(PAGE_SIZE as usize);
+    let there = small
+        .filter(|into| memory.read(page.physical.wrapping_add(*into), &mut [0; PAGE_SIZE as usize]).is_ok());
+    there.map(|into| Run { start: page.start.wrapping_add(into).get(), len: PAGE_SIZE }).collect()
+}
+
 /// Matches in what the page tables of process `pid` map, in the order of its own addresses.
 fn in_process(context: &Context<'_>, pid: u32, pattern: &Pattern, what: &SearchFor) -> Result<(), Failure> {
     let linux = context.linux;
@@ -213,17 +229,27 @@ fn in_process(context: &Context<'_>, pid: u32, pattern: &Pattern, what: &SearchF
     let mut pages = space.tables().present(memory, Space::User, linux.limits().page_tables);
     let mut searched = 0u64;
     let mut errors = RowErrors::default();
-    let runs = pages.by_ref().filter_map(|page| {
-        let page = page.map_err(|why| errors.push(linux.limits(), &pid.to_string(), &why)).ok()?;
-        // Devices' memory is mapped too, and is in no image.
-        memory.slice(page.physical, page.size as usize)?;
-        searched += page.size;
-        Some(Run { start: page.start.get(), len: page.size })
+    let most = context.image.total().saturating_mul(MOST_MAPPED);
+    let runs = std::iter::from_fn(|| {
+        while searched < most {
+            match pages.next()? {
+                Ok(page) => {
+                    searched = searched.saturating_add(page.size);
+                    return Some(held(memory, page));
+                }
+                Err(why) => errors.push(linux.limits(), &pid.to_string(), &why),
+            }
+        }
+        None
     });
+    let runs = runs.flatten();
     let memory = Memory::Virtual(space);
     let found = search(memory, runs, pattern, what.max.saturating_add(1), |_| ());
     if pages.exhausted() {
         errors.push(linux.limits(), &pid.to_string(), &"there are more page tables than the limit");
+    }
+    if searched >= most {
+        errors.push(linux.limits(), &pid.to_string(), &"it maps far more than there is memory");
     }
     context.incomplete(&errors);
     let found = some(context.name, context.notes, what, found, searched)?;

@@ -8,11 +8,13 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use vmc::arch::x86_64::{Levels, X86PageTables};
-use vmc::{AddressSpace, PageTables, PhysAddr, PhysMemory, Registers, Vcpus};
+use vmc::{AddressSpace, PageTables, PhysAddr, PhysMemory, Registers, TranslateError, Vcpus, VirtAddr};
 
 use super::{Found, Unverified, VmcoreInfo, system_names, without};
 use image::{START_KERNEL_MAP, roots_without_registers, vmcoreinfo_of};
 
+/// The image's part of the address space.
+const IMAGE_BYTES: u64 = 1 << 30;
 /// CR0.PG.
 const PAGING: u64 = 1 << 31;
 
@@ -107,6 +109,33 @@ fn roots_of(memory: &dyn PhysMemory, registers: &vmc::arch::x86_64::Registers) -
     roots
 }
 
+/// An address of the image that is not mapped to the piece of memory that `stext` begins at `mapped`: the image lies in one
+/// piece, and an earlier boot's page tables that the living kernel took over lead into another one. Each lowest table maps
+/// 2 MiB; of each, the first of eight pages that is there is asked.
+fn elsewhere(space: &AddressSpace<'_>, stext: VirtAddr, mapped: PhysAddr) -> Option<VirtAddr> {
+    const TABLE: u64 = 2 << 20;
+    let first = stext.align_down(TABLE);
+    for table in (0..IMAGE_BYTES).step_by(TABLE as usize) {
+        let start = first.checked_add(table).filter(|at| at.get() < START_KERNEL_MAP + IMAGE_BYTES)?;
+        for page in (0..TABLE).step_by(TABLE as usize / 8) {
+            let at = start.wrapping_add(page);
+            match space.translate(at) {
+                Ok(found) => {
+                    let into = at.get().wrapping_sub(stext.get());
+                    if found != mapped.wrapping_add(into) {
+                        return Some(at);
+                    }
+                    break;
+                }
+                // What was given back after boot; the image ends where there is no table.
+                Err(TranslateError::NotPresent { level: 1, .. }) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+    None
+}
+
 /// Does what `info` says hold in memory?
 pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found, Unverified> {
     let wrong = Unverified::Because;
@@ -130,6 +159,9 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
             "its page table maps _stext to {mapped}, not {:#x}",
             physical(stext.get())
         )));
+    }
+    if let Some(at) = elsewhere(&space, stext, mapped) {
+        return Err(wrong(format!("its page table does not map {at} to where its image lies")));
     }
     let identity = system_names(&space, info)?;
     Ok(Found { identity, tables })

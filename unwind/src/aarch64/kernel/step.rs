@@ -19,18 +19,24 @@ pub(super) fn without_record<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized>(
     steps: u32,
 ) -> Option<(Registers, FoundBy)> {
     let modules = BareCode(|at| code.is_code(at));
-    if let Some(found) = to_return(&modules, memory, registers, steps) {
-        let how = if found.registers.sp() == registers.sp() { FoundBy::LinkRegister } else { FoundBy::Code };
-        return Some((found.registers, how));
+    // From its start to there: what is behind a call that does not come back is not mistaken for its own.
+    let reached = code.function_start(registers.ip()).and_then(|start| {
+        let window = Window::around(memory, start, registers.ip())?;
+        window.reached_from_address(start)
+    });
+    if let Some(taken) = reached {
+        if taken.has_record() {
+            return None;
+        }
+        let caller =
+            taken.caller(memory, registers).filter(|caller| is_returned_to(&modules, memory, caller));
+        if let Some(caller) = caller {
+            let how = if taken.keeps_link() { FoundBy::LinkRegister } else { FoundBy::Code };
+            return Some((caller, how));
+        }
     }
-    // It does not return from there: then from its start to there.
-    let start = code.function_start(registers.ip())?;
-    let window = Window::around(memory, start, registers.ip())?;
-    let taken = window.reached_from_address(start)?;
-    if taken.has_record() {
-        return None;
-    }
-    let caller = taken.caller(memory, registers)?;
-    let how = if taken.keeps_link() { FoundBy::LinkRegister } else { FoundBy::Code };
-    is_returned_to(&modules, memory, &caller).then_some((caller, how))
+    // From there to its return.
+    let found = to_return(&modules, memory, registers, steps)?;
+    let how = if found.registers.sp() == registers.sp() { FoundBy::LinkRegister } else { FoundBy::Code };
+    Some((found.registers, how))
 }

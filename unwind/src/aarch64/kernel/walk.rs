@@ -11,6 +11,7 @@ use super::step::without_record;
 use crate::aarch64::reach::Taken;
 use crate::aarch64::registers::{Registers, X29};
 use crate::code_address::CodeAddress;
+use crate::cursor::Cursor;
 use crate::frame::Frame;
 use crate::row_step::RegisterFile;
 
@@ -58,13 +59,8 @@ impl<'a, C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelUnwinder<'a, C
             saved: self.saved,
             stacks: self.stacks,
             limits: self.limits,
-            registers,
-            address,
-            found_by: FoundBy::Registers,
+            at: Cursor::new(registers, address, self.limits),
             last: None,
-            left: self.limits.frames,
-            switches: self.limits.stack_switches,
-            stop: None,
         }
     }
 }
@@ -86,52 +82,45 @@ pub struct KernelWalk<'a, C: ?Sized, V: ?Sized> {
     saved: SavedRegisters,
     stacks: &'a [Range<VirtAddr>],
     limits: &'a Limits,
-    /// Of the next frame.
-    registers: Registers,
-    address: CodeAddress,
-    found_by: FoundBy,
+    at: Cursor<Registers>,
     /// Where the record before lies.
     last: Option<u64>,
-    /// How many frames may still come, and how often the walk may still go to another stack.
-    left: usize,
-    switches: usize,
-    stop: Option<Stop>,
 }
 
 impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
     /// Why the walk ended. Before it has: [`Stop::Limit`], for then it is the caller who sets the bound.
     #[must_use]
     pub fn stop(&self) -> Stop {
-        self.stop.unwrap_or(Stop::Limit)
+        self.at.stop.unwrap_or(Stop::Limit)
     }
 
     /// From the frame at hand to its caller, or to what it interrupted, or why there is neither.
     fn step(&mut self, frame: &mut Frame<Registers>) -> Result<(), Stop> {
-        let ip = self.address.address();
-        if !self.address.is_return_address() {
-            let found = without_record(self.code, self.memory, &self.registers, self.limits.code_steps);
+        let ip = self.at.ip();
+        if !self.at.address.is_return_address() {
+            let found = without_record(self.code, self.memory, &self.at.registers, self.limits.code_steps);
             if let Some((caller, how)) = found {
                 frame.cfa = Some(caller.sp());
                 return self.arrive(caller, how);
             }
             if !self.code.is_code(ip) {
                 // A call of nothing has only left its link.
-                let mut caller = self.registers;
+                let mut caller = self.at.registers;
                 let link = caller.link().ok_or(Stop::NoUnwindInfo(ip))?;
                 caller.keep_callee_saved();
                 caller.return_to(link);
                 return self.arrive(caller, FoundBy::LinkRegister);
             }
         }
-        let fp = self.registers.value(X29).ok_or(Stop::BadFrame(ip))?;
+        let fp = self.at.registers.value(X29).ok_or(Stop::BadFrame(ip))?;
         // Before 5.14 a chain ends with none.
         if fp == 0 {
             return Err(Stop::End);
         }
         self.check_progress(fp)?;
-        let record = self.saved.read_record(self.memory, fp, &self.registers);
+        let record = self.saved.read_record(self.memory, fp, &self.at.registers);
         let record = record.map_err(|error| Stop::NotResident(error.addr))?;
-        if self.found_by == FoundBy::FramePointer && !matches!(record, Record::Caller { .. }) {
+        if self.at.found_by == FoundBy::FramePointer && !matches!(record, Record::Caller { .. }) {
             // A way into the kernel, or a thread's first function: the stack ends with the registers.
             frame.sp = self.saved.around(fp);
         }
@@ -140,19 +129,19 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
             // The user part is another walk's.
             Record::Interrupted(entered) if entered.from_user => Err(Stop::End),
             Record::Interrupted(entered) => {
-                self.registers = entered.registers;
-                self.found_by = FoundBy::FramePointer;
-                self.address = CodeAddress::InstructionPointer(self.registers.ip());
+                self.at.registers = entered.registers;
+                self.at.found_by = FoundBy::FramePointer;
+                self.at.address = CodeAddress::InstructionPointer(self.at.registers.ip());
                 Ok(())
             }
             Record::Caller { fp: next, link } => {
-                let start = self.code.function_start(self.address.address_for_lookup());
+                let start = self.code.function_start(self.at.address.address_for_lookup());
                 let taken = start.and_then(|start| Taken::with_record(self.memory, start));
                 frame.cfa = taken.and_then(|taken| taken.cfa_by_record(fp)).map(VirtAddr::new);
                 let least = VirtAddr::new(fp.wrapping_add(16));
                 let sp = frame.cfa.unwrap_or(VirtAddr::new(next)).max(least);
                 let mut caller =
-                    Registers::new(VirtAddr::new(0), sp).with_signature(self.registers.signature());
+                    Registers::new(VirtAddr::new(0), sp).with_signature(self.at.registers.signature());
                 caller.put(X29, next);
                 caller.return_to(link);
                 self.arrive(caller, FoundBy::FramePointer)
@@ -166,17 +155,17 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
         }
         let address = CodeAddress::ReturnAddress(caller.ip());
         if !self.code.is_code(address.address_for_lookup()) {
-            return Err(Stop::BadFrame(self.address.address()));
+            return Err(Stop::BadFrame(self.at.ip()));
         }
-        self.registers = caller;
-        self.found_by = how;
-        self.address = address;
+        self.at.registers = caller;
+        self.at.found_by = how;
+        self.at.address = address;
         Ok(())
     }
 
     /// Is a record at `fp` further up than the one before, or on another stack?
     fn check_progress(&mut self, fp: u64) -> Result<(), Stop> {
-        let bad = Stop::BadFrame(self.address.address());
+        let bad = Stop::BadFrame(self.at.ip());
         let stack_of = |at: u64| {
             let holds = |stack: &Range<VirtAddr>| {
                 stack.start.get() <= at && at.checked_add(16).is_some_and(|end| end <= stack.end.get())
@@ -193,7 +182,7 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> KernelWalk<'_, C, V> {
             if stack_of(last) == stack {
                 return Err(bad);
             }
-            self.switches = self.switches.checked_sub(1).ok_or(Stop::Limit)?;
+            self.at.switch()?;
         }
         self.last = Some(fp);
         Ok(())
@@ -204,24 +193,9 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> Iterator for KernelWalk<
     type Item = Frame<Registers>;
 
     fn next(&mut self) -> Option<Frame<Registers>> {
-        if self.stop.is_some() {
-            return None;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            self.stop = Some(Stop::Limit);
-            return None;
-        };
-        self.left = left;
-        let mut frame = Frame {
-            address: self.address,
-            sp: self.registers.sp(),
-            cfa: None,
-            found_by: self.found_by,
-            interrupted_by_signal: false,
-            registers: self.registers,
-        };
+        let mut frame = self.at.frame()?;
         if let Err(stop) = self.step(&mut frame) {
-            self.stop = Some(stop);
+            self.at.stop = Some(stop);
         }
         Some(frame)
     }
@@ -231,8 +205,6 @@ impl<C: KernelCode + ?Sized, V: VirtualMemory + ?Sized> core::iter::FusedIterato
 
 impl<C: ?Sized, V: ?Sized> fmt::Debug for KernelWalk<'_, C, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("KernelWalk");
-        debug.field("address", &self.address).field("registers", &self.registers).field("stop", &self.stop);
-        debug.finish_non_exhaustive()
+        self.at.fmt(f)
     }
 }

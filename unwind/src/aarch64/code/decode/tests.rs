@@ -98,3 +98,154 @@ fn other_registers_are_lost_where_they_are_written() {
     // ldaxr x29, [x0] names 31 for the registers that it does not have.
     assert_eq!(decode(0xc85f_fc1d, AT), lost(&[29]));
 }
+
+/// A register by its name; 31 for those that are always zero, nothing for vectors.
+fn general(name: &str) -> Option<u16> {
+    match name.trim() {
+        "sp" | "wsp" | "xzr" | "wzr" => Some(31),
+        name => name.strip_prefix(['x', 'w'])?.parse().ok(),
+    }
+}
+
+fn number(text: &str) -> Option<i64> {
+    let text = text.trim().trim_start_matches('#');
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    match digits.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16).ok().map(|value| sign * value),
+        None => digits.parse::<i64>().ok().map(|value| sign * value),
+    }
+}
+
+/// Base, offset and change of the base of an operand like `[sp, #16]!`.
+fn place(operands: &str) -> Option<(u16, i64, i64)> {
+    let (_, rest) = operands.split_once('[')?;
+    let (inside, behind) = rest.split_once(']')?;
+    let (base, offset) = inside.split_once(',').unwrap_or((inside, "0"));
+    let (base, offset) = (general(base)?, number(offset)?);
+    Some(match behind.trim().strip_prefix(',') {
+        Some(after) => (base, 0, number(after)?),
+        None if behind.starts_with('!') => (base, offset, offset),
+        None => (base, offset, 0),
+    })
+}
+
+/// What `objdump` says of an instruction, held against what was decoded: nothing where the two agree.
+fn disagrees(effect: Effect, name: &str, operands: &str) -> Option<&'static str> {
+    let target = || {
+        u64::from_str_radix(
+            operands.rsplit(',').next()?.split('<').next()?.trim().trim_start_matches("0x"),
+            16,
+        )
+        .ok()
+    };
+    let first = operands.split(',').next().unwrap_or("").trim();
+    let flow = match name {
+        "ret" | "retaa" | "retab" => Some(effect == Effect::Return(general(first).unwrap_or(30))),
+        "bl" | "blr" | "blraa" | "blrab" => Some(effect == Effect::Call),
+        "b" => Some(Some(effect) == target().map(Effect::Jump)),
+        "cbz" | "cbnz" | "tbz" | "tbnz" => Some(Some(effect) == target().map(Effect::Branch)),
+        "br" => Some(Some(effect) == general(first).map(Effect::JumpAway)),
+        "svc" => Some(effect == Effect::SystemCall),
+        "brk" | "udf" | "hlt" => Some(effect == Effect::Halt),
+        "bti" => Some((effect == Effect::Entry) == (first == "c")),
+        _ if name.starts_with("b.") => Some(Some(effect) == target().map(Effect::Branch)),
+        _ => None,
+    };
+    if let Some(right) = flow {
+        return (!right).then_some("flow");
+    }
+    let stores = name.starts_with("st") && !name.starts_with("stx") && !name.starts_with("stlx");
+    if let Effect::Access(access) = effect {
+        let said = place(operands);
+        // By a literal's or a register's offset there is nothing to say.
+        if said.is_some_and(|said| said != (access.base, access.plus, access.moved)) {
+            return Some("place");
+        }
+        let whole = matches!(name, "ldp" | "stp" | "ldr" | "str" | "ldur" | "stur") && first.starts_with('x');
+        let count = if name.ends_with('p') { 2 } else { 1 };
+        let mut words = [None; 2];
+        for (word, operand) in words.iter_mut().zip(operands.split(',').take(count)) {
+            *word = general(operand).filter(|number| whole && *number != 31);
+        }
+        let prefetches = name.starts_with("prf");
+        if words != access.words || (!prefetches && access.load == stores) {
+            return Some("words");
+        }
+        let half = access.load && !whole && general(first).is_some_and(|number| number != 31);
+        return (half && access.lost == 0 || !access.load && access.lost != 0).then_some("half");
+    }
+    if stores && place(operands).is_some_and(|(_, _, moved)| moved != 0) && effect == Effect::None {
+        return Some("a base that moves");
+    }
+    let written = match effect {
+        Effect::Write(written) => written,
+        Effect::Set { to, .. }
+        | Effect::Sum { to, .. }
+        | Effect::Number { to, .. }
+        | Effect::Part { to, .. } => 1 << to,
+        Effect::None => 0,
+        _ => return Some("no flow"),
+    };
+    let kept = matches!(
+        name,
+        "cmp"
+            | "cmn"
+            | "tst"
+            | "ccmp"
+            | "ccmn"
+            | "msr"
+            | "prfm"
+            | "nop"
+            | "dc"
+            | "ic"
+            | "tlbi"
+            | "at"
+            | "sys"
+    );
+    match general(first) {
+        Some(31) if first.contains("zr") => None,
+        Some(number) if !kept && !stores => {
+            (written >> number & 1 == 0).then_some("a register that is written")
+        }
+        // Vectors are nobody's here; of the scalable ones it is not told apart what they write.
+        None if first.starts_with(['v', 'd', 's', 'q', 'h', 'b']) && written != 0 => Some("none is written"),
+        _ => None,
+    }
+}
+
+/// Every instruction of libc does what objdump says.
+#[test]
+fn instructions_are_objdumps() {
+    extern crate std;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    let path = "/usr/aarch64-linux-gnu/lib/libc.so.6";
+    let output = std::process::Command::new("aarch64-linux-gnu-objdump").args(["-d", path]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if text.len() < 10_000 {
+        assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "objdump says nothing of {path}");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            std::format_args!("skipped: objdump says nothing of {path}\n"),
+        );
+        return;
+    }
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for line in text.lines() {
+        let mut parts = line.split('\t');
+        let (Some(at), Some(word), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let operands = parts.next().unwrap_or("").split("//").next().unwrap_or("").trim();
+        let at = u64::from_str_radix(at.trim().trim_end_matches(':'), 16);
+        let (Ok(at), Ok(word)) = (at, u32::from_str_radix(word.trim(), 16)) else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        seen += 1;
+        let effect = decode(word, at);
+        if let Some(why) = disagrees(effect, name, operands) {
+            wrong.push(std::format!("{line}: {effect:?}: {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {seen}: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
+    assert!(seen > 100_000, "{seen}");
+}
