@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use once_cell::race::OnceBox;
-use vmc::layout::{LayoutError, Types};
+use vmc::layout::{Field, LayoutError, Types};
 use vmc::symbols::SymbolTable;
 use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr};
 
@@ -404,9 +404,23 @@ impl<'m> Linux<'m> {
         at.ok_or(LinuxError::NoSymbol { name })
     }
 
-    /// The size of a kernel stack: that of the union which holds the first one (`union thread_union`), else 16 KiB.
+    /// The size of a kernel stack: that of the union which holds the first one (`union thread_union`); where the types lack
+    /// it, that of the memory in which a process' lies; else 16 KiB.
     pub(crate) fn stack_size(&self) -> u64 {
-        let size = self.types.size_of("thread_union").unwrap_or(16 << 10);
-        if size.is_power_of_two() && (4 << 10..=1 << 20).contains(&size) { size } else { 16 << 10 }
+        let likely = |size: &u64| size.is_power_of_two() && (4 << 10..=1 << 20).contains(size);
+        let of_area = || Ok(self.mapped_stack_size().filter(likely).unwrap_or(16 << 10));
+        let by_types = self.types.size_of("thread_union").ok().filter(likely);
+        by_types.or_else(|| self.found.stack_size.get(of_area).ok().copied()).unwrap_or(16 << 10)
+    }
+
+    /// What the first process that has its stack in memory of its own (`CONFIG_VMAP_STACK`) has.
+    fn mapped_stack_size(&self) -> Option<u64> {
+        let area: Field<u64> = Field::new(&self.types, "task_struct", "stack_vm_area").ok()?;
+        let pages: Field<u32> = Field::new(&self.types, "vm_struct", "nr_pages").ok()?;
+        let mut areas = self.processes().ok()?.take(8).filter_map(|task| {
+            let at = area.pointer(&self.space, task.ok()?.address()).ok()?;
+            pages.read(&self.space, at).ok()
+        });
+        areas.next().map(|pages| u64::from(pages) * self.page_size())
     }
 }

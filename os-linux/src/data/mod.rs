@@ -29,6 +29,7 @@ pub(crate) struct FoundData {
     pub(crate) vmemmap: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) modules: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) module_types: Lazy<Option<VirtAddr>, LinuxError>,
+    pub(crate) stack_size: Lazy<u64, LinuxError>,
     pub(crate) tcp: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) udp: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) taints: Lazy<Option<VirtAddr>, LinuxError>,

@@ -28,7 +28,8 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
     let physical = |address: VirtAddr| PhysAddr::new(address.get().wrapping_sub(voffset.cast_unsigned()));
     let granule = info.page_size().and_then(Granule::of_bytes);
     let granule = granule.ok_or_else(|| wrong("it does not tell a page size that there is".to_string()))?;
-    let mut last = None;
+    // The likeliest size's reason counts.
+    let mut first = None;
     for (bits, ds) in sizes(&info, granule) {
         let half = Half { root: physical(swapper), bits };
         let tables = Aarch64PageTables::new(granule).with_upper(half).with_ds(ds);
@@ -38,11 +39,11 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
                 let identity = system_names(&AddressSpace::with_tlb(memory, tables, 16), info)?;
                 return Ok(Found { identity, tables });
             }
-            Ok(walk) => last = Some(format!("to {}, not {}", walk.physical, physical(stext))),
-            Err(why) => last = Some(format!("nowhere: {why}")),
+            Ok(walk) => first = first.or(Some(format!("to {}, not {}", walk.physical, physical(stext)))),
+            Err(why) => first = first.or(Some(format!("nowhere: {why}"))),
         }
     }
-    Err(wrong(format!("its page table maps _stext {}", last.unwrap_or_default())))
+    Err(wrong(format!("its page table maps _stext {}", first.unwrap_or_default())))
 }
 
 /// The physical addresses of the kernel's code and of its page table, the lower one first.

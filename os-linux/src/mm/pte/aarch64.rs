@@ -15,7 +15,8 @@ const NEVER_EXECUTABLE: u64 = 3 << 53;
 /// Swap devices have the numbers below; those above mean migration, poison, devices and markers.
 const SWAP_TYPES: u64 = 23;
 const OFFSET: u64 = (1 << 50) - 1;
-const UNUSED_LATER: u64 = 1 << 4 | 1 << 5 | 0xf << 8;
+const UNUSED_LATER: u64 = 1 << 4 | 1 << 5 | 1 << 11;
+const FEW_DEVICES: u64 = 4;
 
 /// What `entry` at `level` means.
 pub(super) fn absent(tables: &Aarch64PageTables, level: u8, entry: u64) -> Absent {
@@ -25,10 +26,12 @@ pub(super) fn absent(tables: &Aarch64PageTables, level: u8, entry: u64) -> Absen
     if entry & NOT_GLOBAL != 0 && entry & NEVER_EXECUTABLE == NEVER_EXECUTABLE && level <= 2 {
         return Absent::Page(tables.entry_address(level, entry));
     }
-    // Since 6.11 bits 4, 5 and 11 of a swap entry are zero, and bits 8 to 10 where there are less than four devices. Where the
-    // offset begins at bit 8, one of sixteen entries looks like that.
-    let (kind, offset) = if entry & UNUSED_LATER == 0 {
-        (entry >> 6 & 0x1f, entry >> 12 & OFFSET)
+    // Since 6.11 bits 4, 5 and 11 of a swap entry are zero, and devices' numbers mostly small. Where the offset begins at bit 8,
+    // one of sixteen entries looks like that.
+    let later = entry >> 6 & 0x1f;
+    let plausible = later < FEW_DEVICES || (later >= SWAP_TYPES && later & 3 != 0);
+    let (kind, offset) = if entry & UNUSED_LATER == 0 && plausible {
+        (later, entry >> 12 & OFFSET)
     } else {
         (entry >> 3 & 0x1f, entry >> 8 & OFFSET)
     };
