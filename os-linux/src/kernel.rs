@@ -291,8 +291,12 @@ impl<'m> Linux<'m> {
         // Symbols of functions alone: data is found by what it looks like.
         let bounds = known.start_btf.zip(known.stop_btf);
         let bounds = bounds.or_else(|| find_types(&space, image.get_or_init(make_image)));
-        let types = match bounds {
-            Some((start, stop)) => KernelTypes::Btf(Btf::load(&space, start, stop, &limits)?),
+        let own = bounds.map(|(start, stop)| Btf::load(&space, start, stop, &limits));
+        let types = match own {
+            Some(Ok(own)) => KernelTypes::Btf(own),
+            Some(Err(why)) => {
+                given_types(&space, &mut identity, &kernel_symbols, &mut files).map_err(|_| why)?
+            }
             None => given_types(&space, &mut identity, &kernel_symbols, &mut files)?,
         };
         known.init_task =

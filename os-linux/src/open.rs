@@ -10,7 +10,7 @@ use vmc::{AddressSpace, Limits, PageTables, ReadExt, VirtAddr};
 use crate::elf::build_id;
 use crate::error::LinuxError;
 use crate::files::{Checks, GivenSymbols, KernelFiles};
-use crate::find::without::banner;
+use crate::find::without::{banner_of, banners};
 use crate::find::{BANNER, names_at};
 use crate::identity::KernelIdentity;
 use crate::image::Image;
@@ -49,11 +49,12 @@ pub(crate) fn load_symbols<'m>(
     if lacking && let Some(files) = files {
         let image = Image::of(space, Some(identity.stext));
         if identity.banner.is_none() {
-            identity.banner = banner(space, &image).map(|(_, banner)| banner.text);
+            identity.banner = banner_of(space, &image, identity.names);
         }
-        let fits = |table: &SymbolTable| slide(space, &image, table).is_some();
+        let release = identity.release.clone();
+        let fits = |table: &SymbolTable| slide(space, &image, &release, table).is_some();
         if let Some(given) = files.symbols(identity, &fits)
-            && let Some(slide) = slide(space, &image, &given.table)
+            && let Some(slide) = slide(space, &image, &release, &given.table)
         {
             identity.kaslr_offset = identity.kaslr_offset.or(Some(slide));
             let table = moved(&given.table, slide);
@@ -64,15 +65,18 @@ pub(crate) fn load_symbols<'m>(
 }
 
 /// How far KASLR moved the kernel away from the addresses of a symbol table, if that is this kernel's: its banner has to be
-/// where the table has it, then.
-fn slide(space: &AddressSpace<'_>, image: &Image, table: &SymbolTable) -> Option<u64> {
-    let [told, start, end] = addresses_of(table, &["linux_banner", "_stext", "_etext"]);
-    let (at, _) = banner(space, image)?;
-    let slide = at.get().wrapping_sub(told?.get());
-    // The image is moved by whole pages, and its code has to be where it is code.
-    let code = |at: VirtAddr| image.part_at(at.wrapping_add(slide)).is_some_and(|part| part.executable);
-    let last = end?.checked_sub(1)?;
-    (slide.is_multiple_of(4096) && code(start?) && code(last)).then_some(slide)
+/// where the table has it, its code where there is code, its names where they are.
+fn slide(space: &AddressSpace<'_>, image: &Image, release: &str, table: &SymbolTable) -> Option<u64> {
+    let [told, start, names] = addresses_of(table, &["linux_banner", "_stext", "init_uts_ns"]);
+    let fits = |at: VirtAddr| {
+        let slide = at.get().wrapping_sub(told?.get());
+        let start = start?.wrapping_add(slide);
+        let code = image.part_at(start).is_some_and(|part| part.executable);
+        let named = names.is_none_or(|at| names_at(space, at.wrapping_add(slide), release).is_some());
+        // The image is moved by whole pages.
+        (slide.is_multiple_of(4096) && code && named).then_some(slide)
+    };
+    banners(space, image).into_iter().find_map(|(at, _)| fits(at))
 }
 
 /// What symbols tell of a kernel that VMCOREINFO has not told.
@@ -121,7 +125,7 @@ pub(crate) fn given_types<'m>(
         let [told] = symbols.addresses_of(&["linux_banner"]);
         let text = told.and_then(|at| space.read_cstr(at, 1024).ok()).filter(|text| text.starts_with(BANNER));
         let text = text.map(|text| vmc::text::lossless(text.trim_ascii_end()));
-        identity.banner = text.or_else(|| banner(space, &image).map(|(_, banner)| banner.text));
+        identity.banner = text.or_else(|| banner_of(space, &image, identity.names));
     }
     let fits = |table: &SymbolTable| agree(table, symbols);
     let [task] = symbols.addresses_of(&[NEEDED]);

@@ -11,6 +11,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::image;
+use vmc::arch::x86_64::Registers as X86Registers;
 use vmc::{PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
 use vmc_dump::Image;
 use vmc_linux::{Linux, LinuxError};
@@ -43,7 +44,7 @@ impl PhysMemory for Encrypted {
 /// The sample's vCPUs, each changed.
 struct Changed<F>(Image, F);
 
-impl<F: Fn(&mut vmc::arch::x86_64::Registers) + Sync> Vcpus for Changed<F> {
+impl<F: Fn(&mut X86Registers) + Sync> Vcpus for Changed<F> {
     fn count(&self) -> usize {
         self.0.count()
     }
@@ -67,13 +68,12 @@ fn an_encrypted_guest_is_said_to_be_one() {
     let text = why.to_string();
     assert!(text.contains("holds no page table") && text.contains("encrypted (SEV, TDX)"), "{text}");
     // Paging off: a firmware's memory may be anything.
-    let firmware =
-        Changed(image(), |registers: &mut vmc::arch::x86_64::Registers| registers.cr0 &= !(1 << 31));
+    let firmware = Changed(image(), |registers: &mut X86Registers| registers.cr0 &= !(1 << 31));
     assert!(matches!(Linux::open(&memory, &firmware), Err(LinuxError::NotFound { .. })));
     // No registers: nothing is known of page tables.
     assert!(matches!(Linux::open(&memory, &vmc::vcpu::NoVcpus), Err(LinuxError::NotFound { .. })));
     // Registers that lead nowhere, in memory that is not encrypted.
-    let elsewhere = Changed(image(), |registers: &mut vmc::arch::x86_64::Registers| registers.cr3 = 0x7000);
+    let elsewhere = Changed(image(), |registers: &mut X86Registers| registers.cr3 = 0x7000);
     let plain = image();
     let found = Linux::open(&plain, &elsewhere).map(|linux| linux.identity().release.clone());
     assert!(found.is_ok(), "{found:?}");
@@ -130,7 +130,7 @@ fn marks_in_page_tables_are_no_addresses() {
         }
     }
     let marked = Marked { image: image(), tables };
-    let vcpus = Changed(image(), |registers: &mut vmc::arch::x86_64::Registers| registers.cr3 |= MARK);
+    let vcpus = Changed(image(), |registers: &mut X86Registers| registers.cr3 |= MARK);
     let linux = Linux::open(&marked, &vcpus).unwrap();
     assert_eq!(linux.identity().release, expected.identity().release);
     let names = |linux: &Linux<'_>| -> Vec<_> {

@@ -10,7 +10,7 @@ use common::image;
 use common::patched::{Patched, member, named, open, patched};
 use vmc::layout::Types;
 use vmc::view::Stop;
-use vmc::{VirtAddr, VirtualMemory};
+use vmc::{PhysMemory, VirtAddr, VirtualMemory};
 use vmc_linux::{Linux, LinuxError};
 
 /// All processes, and the error at the end of the list.
@@ -156,14 +156,26 @@ fn a_command_line_of_the_whole_address_space_is_refused() {
 }
 
 #[test]
-fn a_kernel_that_vmcoreinfo_does_not_lead_to_is_not_believed() {
+fn a_vmcoreinfo_that_does_not_lead_to_a_kernel_is_not_believed() {
     let image = image();
     let release_at = {
         let linux = Linux::open(&image, &image).unwrap();
         let uts = linux.identity().vmcoreinfo.as_ref().unwrap().symbol("init_uts_ns").unwrap();
         linux.space().translate(uts.wrapping_add(2 * 65)).unwrap().get()
     };
-    let guest = Patched { image, words: vec![(release_at, 0)] };
+    let mut guest = Patched { image, words: vec![(release_at, 0)] };
+    // Its image says by itself what it is: the names that it was made with, and its banners.
+    let linux = Linux::open(&guest, &guest.image).unwrap();
+    assert!(linux.identity().vmcoreinfo.is_none());
+    assert!(linux.process(1).unwrap().name().is_ok_and(|name| name == "init"));
+    drop(linux);
+    let mut words = Vec::new();
+    for region in guest.image.regions() {
+        let bytes = guest.image.slice(region.start, region.len as usize).unwrap();
+        let banners = memchr::memmem::find_iter(bytes, b"Linux version ");
+        words.extend(banners.map(|at| (region.start.get() + at as u64, 0)));
+    }
+    guest.words.extend(words);
     let why = Linux::open(&guest, &guest.image).unwrap_err().to_string();
     assert!(why.contains("no Linux kernel found") && why.contains("does not hold release"), "{why}");
 }

@@ -5,9 +5,10 @@
 //! the banner also stands in the kernel's log; but there its line end and NUL do not follow.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use memchr::memmem;
-use vmc::{AddressSpace, VirtAddr};
+use vmc::{AddressSpace, ReadExt, VirtAddr};
 
 use crate::find::BANNER;
 use crate::identity::KernelIdentity;
@@ -15,6 +16,8 @@ use crate::image::Image;
 
 /// Bytes of a banner that are looked at: distributions' have some 250.
 const BANNER_BYTES: usize = 1024;
+/// Banners and sets of names that are looked at in one stretch of memory.
+const BANNERS: usize = 16;
 /// Bytes of each name of `struct new_utsname`, and which of them is what.
 const NAME: usize = 65;
 const NAMES: usize = 6;
@@ -38,49 +41,66 @@ fn banner_at(bytes: &[u8]) -> Option<Banner> {
     plausible.then(|| Banner { text: text.to_string(), release: release.to_string() })
 }
 
-/// The kernel's banner, and where it stands.
-pub(crate) fn banner(space: &AddressSpace<'_>, image: &Image) -> Option<(VirtAddr, Banner)> {
-    image.stretches().into_iter().find_map(|(start, len)| {
+/// The banners in the image, and where they stand: some kernels have a second one, without the number of the build.
+pub(crate) fn banners(space: &AddressSpace<'_>, image: &Image) -> Vec<(VirtAddr, Banner)> {
+    let mut found = Vec::new();
+    for (start, len) in image.stretches() {
         let bytes = Image::bytes(space, start, len);
-        memmem::find_iter(&bytes, BANNER)
-            .find_map(|at| Some((start.wrapping_add(at as u64), banner_at(bytes.get(at..)?)?)))
-    })
+        let all = memmem::find_iter(&bytes, BANNER)
+            .filter_map(|at| Some((start.wrapping_add(at as u64), banner_at(bytes.get(at..)?)?)));
+        found.extend(all.take(BANNERS));
+    }
+    found
 }
 
-/// The kernel's names: `sysname` is Linux, `release` is the banner's.
-fn names(space: &AddressSpace<'_>, image: &Image, release: &str) -> Option<VirtAddr> {
+/// The `struct new_utsname`s in the image with this release: where they stand, and their version.
+fn names(space: &AddressSpace<'_>, image: &Image, release: &str) -> Vec<(VirtAddr, Vec<u8>)> {
     let mut system = [0; NAME];
     for (byte, letter) in system.iter_mut().zip(b"Linux") {
         *byte = *letter;
     }
-    let fits = |bytes: &[u8], at: usize| {
+    let version = |bytes: &[u8], at: usize| {
         let names = bytes.get(at..at.checked_add(NAME * NAMES)?)?;
         let name = |index: usize| {
             let name = names.get(index * NAME..(index + 1) * NAME)?;
             name.get(..memchr::memchr(0, name)?)
         };
-        (name(RELEASE)? == release.as_bytes() && name(VERSION)?.starts_with(b"#")).then_some(())
+        let version = name(VERSION).filter(|version| version.starts_with(b"#"))?;
+        (name(RELEASE)? == release.as_bytes()).then(|| version.to_vec())
     };
-    image.parts.iter().filter(|part| part.writable).find_map(|part| {
+    let mut found = Vec::new();
+    for part in image.parts.iter().filter(|part| part.writable) {
         let bytes = Image::bytes(space, part.start, part.len);
-        let at = memmem::find_iter(&bytes, &system).find(|at| fits(&bytes, *at).is_some())?;
-        Some(part.start.wrapping_add(at as u64))
-    })
+        let all = memmem::find_iter(&bytes, &system)
+            .filter_map(|at| Some((part.start.wrapping_add(at as u64), version(&bytes, at)?)));
+        found.extend(all.take(BANNERS));
+    }
+    found
+}
+
+/// The banner that says what the kernel's names say, or else the first one.
+pub(crate) fn banner_of(space: &AddressSpace<'_>, image: &Image, names: VirtAddr) -> Option<String> {
+    let version = space.read_cstr(names.wrapping_add((VERSION * NAME) as u64), NAME).unwrap_or_default();
+    let banners = banners(space, image);
+    let fits = |banner: &&(VirtAddr, Banner)| banner.1.text.as_bytes().ends_with(&version);
+    banners.iter().find(fits).or(banners.first()).map(|(_, banner)| banner.text.clone())
 }
 
 /// The kernel that `space` maps, if there is one.
 pub(crate) fn identity(space: &AddressSpace<'_>) -> Option<KernelIdentity> {
     let image = Image::of(space, None);
-    let (_, banner) = banner(space, &image)?;
-    let names = names(space, &image, &banner.release)?;
+    let (_, Banner { release, .. }) = banners(space, &image).into_iter().next()?;
+    let names = names(space, &image, &release);
+    // Images have a second set of names, as they were made; the one that is used has the version of the build.
+    let (at, _) = names.iter().max_by_key(|(_, version)| version.len())?;
     // Where code begins: the symbols tell it better, once they are found.
     let code = image.parts.iter().find(|part| part.executable)?;
     Some(KernelIdentity {
-        release: banner.release,
-        banner: Some(banner.text),
+        banner: banner_of(space, &image, *at),
+        release,
         build_id: None,
         stext: code.start,
-        names,
+        names: *at,
         kaslr_offset: None,
         vmcoreinfo: None,
     })

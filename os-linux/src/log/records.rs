@@ -128,7 +128,7 @@ mod tests {
 
     fn texts(buffer: &[u8], first: usize, next: usize) -> Vec<(u64, u8, String)> {
         let found = records(buffer, first, next, LAYOUT, 100);
-        found.into_iter().map(|r| (r.time, r.level, r.message.unwrap())).collect()
+        found.into_iter().map(|r| (r.time, r.level, r.message.unwrap_or_default())).collect()
     }
 
     #[test]
