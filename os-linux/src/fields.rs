@@ -442,6 +442,7 @@ fields! {
     TaskFsFields of "task_struct" {
         fs: u64 = "fs";
         group_leader: u64 = "group_leader";
+    } optional {
         thread_pid: u64 = "thread_pid";
     }
 }

@@ -5,7 +5,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use vmc::{AddressSpace, PageTables, ReadExt, TranslateError, VirtAddr};
+use vmc::{AddressSpace, Limits, PageTables, ReadExt, TranslateError, VirtAddr};
 
 /// Where x86_64 maps the image, and how far it may reach (`Documentation/arch/x86/x86_64/mm.rst`).
 const X86_64_MAP: u64 = 0xffff_ffff_8000_0000;
@@ -70,12 +70,12 @@ impl Image {
         found
     }
 
-    /// The bytes of a stretch: lent where they lie in one piece.
+    /// The bytes of a stretch: lent where they lie in one piece, else as many as an image may have.
     pub(crate) fn bytes<'m>(space: &AddressSpace<'m>, start: VirtAddr, len: u64) -> Cow<'m, [u8]> {
-        let len = usize::try_from(len.min(X86_64_BYTES)).unwrap_or(0);
-        match space.slice(start, len) {
+        let bytes = |len: u64| usize::try_from(len).unwrap_or(0);
+        match space.slice(start, bytes(len)) {
             Some(lent) => Cow::Borrowed(lent),
-            None => Cow::Owned(space.read_part(start, len).0),
+            None => Cow::Owned(space.read_part(start, bytes(len.min(Limits::DEFAULT.kernel_image_bytes))).0),
         }
     }
 }

@@ -18,13 +18,13 @@
 //! * kernel [`modules`](Linux::modules), [`symbols`](Linux::symbols), [`types`](Linux::types).
 //!
 //! # What it needs
-//! Memory ([`vmc::PhysMemory`]) of an x86_64 or aarch64 guest whose kernel has VMCOREINFO with kallsyms' places (6.0 and later) and BTF:
-//! what distributions build. Registers ([`vmc::Vcpus`]) only for threads that are on a CPU. No symbol file, no profile,
-//! no configuration; no allocator tricks, no file, no process (`no_std`).
+//! Memory ([`vmc::PhysMemory`]) of an x86_64 or aarch64 guest whose kernel tells its types (BTF): what distributions build. Symbols
+//! are its own (kallsyms), found by VMCOREINFO or by their content; on x86_64 VMCOREINFO itself may be missing. Registers
+//! ([`vmc::Vcpus`]) only for threads that are on a CPU. No symbol file, no profile, no configuration; no allocator tricks, no file,
+//! no process (`no_std`). For kernels that tell less, the caller may bring [files](KernelFiles): their symbols, their types.
 //!
 //! # What it is not for
-//! It opens no file and attaches to no machine: backends (`vmc-dump`) do. aarch64, kernels without BTF and 32-bit programs
-//! are not read yet.
+//! It opens no file and attaches to no machine: backends (`vmc-dump`) do. aarch64 kernels without VMCOREINFO are not found.
 //!
 //! # Why it is fast
 //! The kernel is found through the page tables of a vCPU, not by searching memory; kallsyms, BTF and the kernel's unwind

@@ -19,7 +19,7 @@ impl Task<'_, '_> {
     /// tasks, which have none.
     pub(crate) fn numbers(&self) -> Result<(Vec<u32>, Option<VirtAddr>), LinuxError> {
         let space = self.linux.space();
-        let pid = self.pointer(self.linux.task_fs()?.thread_pid, "thread_pid")?;
+        let pid = self.thread_pid()?;
         if pid.is_null() {
             return Ok((Vec::new(), None));
         }
@@ -39,9 +39,19 @@ impl Task<'_, '_> {
         Ok((numbers, Some(namespace)))
     }
 
+    /// Its `struct pid`; null for the dead and for idle tasks. Until 4.19 it stood in an array, first.
+    fn thread_pid(&self) -> Result<VirtAddr, LinuxError> {
+        if let Some(field) = self.linux.task_fs()?.thread_pid {
+            return self.pointer(field, "thread_pid");
+        }
+        let types = self.linux.types();
+        let offset = types.member("task_struct", "pids")?.offset + types.member("pid_link", "pid")?.offset;
+        self.linux.space().read_pointer(self.at.wrapping_add(offset)).map_err(LinuxError::read("pids"))
+    }
+
     /// The PID namespace at a level, of those that it is seen from: 0 is the outermost.
     pub(crate) fn namespace_at(&self, level: u32) -> Result<VirtAddr, LinuxError> {
-        let pid = self.pointer(self.linux.task_fs()?.thread_pid, "thread_pid")?;
+        let pid = self.thread_pid()?;
         let types = self.linux.types();
         let entry = types.member("pid", "numbers")?.offset + u64::from(level) * types.size_of("upid")?;
         let namespace = entry + types.member("upid", "ns")?.offset;
