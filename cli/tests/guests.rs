@@ -131,6 +131,15 @@ fn x86_64_6_1_pti_raw() {
     std::fs::remove_file(image).unwrap();
 }
 
+/// Its memory begins at 0x40000000, which nobody tells.
+#[test]
+fn arm64_6_1_raw() {
+    let Some(folder) = guest("arm64-6.1") else { return };
+    let image = raw(&folder, "arm64-6.1");
+    check(&image, &folder.join("truth.json"), WITHOUT_STACKS);
+    std::fs::remove_file(image).unwrap();
+}
+
 /// Only the threads that were on a CPU may lack their stacks in a raw image.
 #[test]
 fn raw_images_lack_only_the_stacks_of_threads_on_a_cpu() {

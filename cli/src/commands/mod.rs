@@ -112,15 +112,16 @@ impl<'a> Context<'a> {
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     let name = args.command.target();
     let mut image = target::open(name, &args.common, notes)?;
-    let mut answered = answer(args, notes, &image);
+    let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
+    let mut answered = answer(args, notes, &image, flat);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
     if let Err(Failure::Guest { source: LinuxError::NotVerified { .. }, .. }) = &answered
-        && image.format() == Format::Raw
-        && args.common.ram_base.is_none()
-        && let Some(base) = vmc_linux::ram_base(&image)
+        && flat
     {
-        image.place_at(base);
-        answered = answer(args, notes, &image);
+        if let Some(base) = vmc_linux::ram_base(&image) {
+            image.place_at(base);
+        }
+        answered = answer(args, notes, &image, false);
     }
     answered.map_err(|why| why.with(image.warnings()))?;
     for warning in image.warnings() {
@@ -146,13 +147,18 @@ fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Fail
     Failure::Said(format!("{name}: {source}{remarks}; {wanted}"))
 }
 
-/// Finds the guest in the image and asks it.
-fn answer(args: &Args, notes: &Notes, image: &Image) -> Result<(), Failure> {
+/// Finds the guest in the image and asks it. Where it `may_move`, a kernel that is not where it says ends it at once.
+fn answer(args: &Args, notes: &Notes, image: &Image, may_move: bool) -> Result<(), Failure> {
     let name = args.command.target();
     let mut files = KernelFiles::new(&args.common.symbols);
     let given: Option<&mut dyn vmc_linux::KernelFiles> =
         if args.common.symbols.is_empty() { None } else { Some(&mut files) };
     let linux = Linux::open_with_files(image, image, Limits::default(), given);
+    if let Err(source @ LinuxError::NotVerified { .. }) = &linux
+        && may_move
+    {
+        return Err(Failure::Guest { target: name.to_owned(), source: source.clone() });
+    }
     if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
         && what.pid.is_none()
     {

@@ -32,6 +32,8 @@ const STATES: u32 = 4;
 const X86_MODULES: (u64, u64) = (0xffff_ffff_a000_0000, 0xffff_ffff_ff00_0000);
 /// How far from those that are known modules are looked for elsewhere: branches reach that far.
 const NEAR: u64 = 128 << 20;
+/// No architecture's region of modules is larger: arm64's has 2 GiB (`arch/arm64/include/asm/memory.h`, 6.5).
+const REGION: u64 = 4 << 30;
 const PAGE: u64 = 4096;
 
 /// What was found, in its order, and by which ways.
@@ -204,7 +206,13 @@ impl<'m> Linux<'m> {
             _ => {
                 let places = found.order.iter().map(|at| at.get());
                 let (Some(low), Some(high)) = (places.clone().min(), places.max()) else { return Ok(()) };
-                (low.saturating_sub(NEAR) & !(PAGE - 1), high.saturating_add(NEAR))
+                if high - low > REGION {
+                    let (what, at) = ("the search for modules", VirtAddr::new(high));
+                    let reason = "modules lie further apart than their region is large";
+                    errors.push(self.limits(), "memory", &LinuxError::Broken { what, at, reason });
+                }
+                let start = low.saturating_sub(NEAR) & !(PAGE - 1);
+                (start, high.saturating_add(NEAR).min(start.saturating_add(REGION)))
             }
         };
         let mut left = Left(self.limits().scan_candidates);
