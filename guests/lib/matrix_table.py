@@ -7,9 +7,10 @@ Debian archive's packages, booted under QEMU's TCG (no KVM); a column is a check
 `guests/check-cli`, its figure how many of the guest's own statements (of drgn's, in
 `kstack`) the program agreed with. **Bold**: short of what the check asks for. –: not
 checked (`kstack` wants drgn and the kernel's debugging symbols, `paged` the real root's
-swap). `flags`: what had to be given beside the image. CI: the part that `.ci/run` makes and
-checks every time. `image-…`: not of the list: the sample in `guests/`, an image that was
-handed to the project with its truth, or one of a kernel built for it (`guests/README.md`).
+swap, files and interfaces a truth that tells of them). `flags`: what had to be given beside
+the image. CI: the part that `.ci/run` makes and checks every time. `image-…`: not of the
+list: the sample in `guests/`, an image that was handed to the project with its truth, or
+one of a kernel built for it (`guests/README.md`).
 '''
 
 
