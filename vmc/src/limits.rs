@@ -32,6 +32,8 @@ pub struct Limits {
     pub path_bytes: usize,
     /// Entries of one directory that a search for a name goes through, and of all directories that one listing shows.
     pub directory_entries: usize,
+    /// Dentries and mounts that one path or one listing may go by, those of files that are gone counted.
+    pub path_steps: usize,
     /// Directories below one another that a listing goes down into.
     pub directory_depth: usize,
     /// Symbolic links that the way to one file may follow: `MAXSYMLINKS` is 40.
@@ -129,6 +131,7 @@ impl Limits {
         path_components: 2048,
         path_bytes: 4096,
         directory_entries: 1 << 20,
+        path_steps: 1 << 24,
         directory_depth: 256,
         symbolic_links: 40,
         mounts: 1 << 17,

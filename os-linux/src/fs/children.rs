@@ -10,6 +10,7 @@ use vmc::VirtAddr;
 use vmc::layout::LayoutError;
 
 use crate::error::LinuxError;
+use crate::fs::lookup::Steps;
 use crate::kernel::Linux;
 use crate::lists::{ChainWalk, ListWalk};
 
@@ -37,10 +38,16 @@ impl Linux<'_> {
     }
 
     /// The entry of a directory that has this name; it may be a note that there is no such file.
-    pub(super) fn child(&self, directory: VirtAddr, name: &[u8]) -> Result<Option<VirtAddr>, LinuxError> {
+    pub(super) fn child(
+        &self,
+        directory: VirtAddr,
+        name: &[u8],
+        steps: &mut Steps,
+    ) -> Result<Option<VirtAddr>, LinuxError> {
         for entry in self.children(directory)? {
             // Cursors of open directories hang there too; they have names of no length.
             let entry = entry?;
+            steps.take(entry)?;
             if self.dentry_name(entry)? == name && !self.unlinked(entry)? {
                 return Ok(Some(entry));
             }
@@ -52,7 +59,7 @@ impl Linux<'_> {
     pub(super) fn named_children(
         &self,
         directory: VirtAddr,
-        left: usize,
+        steps: &mut Steps,
     ) -> Result<(Vec<NamedChild>, Option<LinuxError>), LinuxError> {
         let inode = self.dentry()?.inode;
         let mut found = Vec::new();
@@ -65,14 +72,13 @@ impl Linux<'_> {
             Ok(Some(NamedChild { name: self.dentry_name(at)?, dentry: at }))
         };
         for at in self.children(directory)? {
+            if let Err(why) = steps.take(directory) {
+                ended = Some(why);
+                break;
+            }
             match at.and_then(child) {
                 Ok(None) => {}
-                Ok(Some(child)) if found.len() < left => found.push(child),
-                Ok(Some(_)) => {
-                    let reason = "there are more entries than the limit";
-                    ended = Some(LinuxError::Broken { what: WHAT, at: directory, reason });
-                    break;
-                }
+                Ok(Some(child)) => found.push(child),
                 // One that cannot be read does not hide those behind it.
                 Err(why) => ended = Some(why),
             }

@@ -11,7 +11,7 @@ use vmc::view::{DirectoryEntry, RowErrors};
 use crate::error::LinuxError;
 use crate::fs::children::NamedChild;
 use crate::fs::inode::{DIRECTORY, LINK};
-use crate::fs::lookup::Place;
+use crate::fs::lookup::{Place, Steps};
 use crate::kernel::Linux;
 use crate::mm::CachedFile;
 use crate::task::Task;
@@ -59,8 +59,8 @@ impl<'k, 'm> Task<'k, 'm> {
         while path.len() > 1 && path.ends_with(b"/") {
             path.pop();
         }
-        let mut open = Vec::new();
-        linux.open_directory(place, path, &mut listing, &mut seen, &mut open)?;
+        let (mut open, mut steps) = (Vec::new(), Steps::new(linux));
+        linux.open_directory(place, path, &mut listing, &mut seen, &mut open, &mut steps)?;
         while let Some(directory) = open.last_mut() {
             let Some(child) = directory.children.next() else {
                 open.pop();
@@ -81,8 +81,17 @@ impl<'k, 'm> Task<'k, 'm> {
                 below.push(b'/');
             }
             below.extend_from_slice(&child.name);
+            if below.len() > linux.limits().path_bytes {
+                let (at, reason) = (child.dentry, "its path is longer than the limit");
+                listing.errors.push(
+                    linux.limits(),
+                    "ls",
+                    &LinuxError::Broken { what: "a directory", at, reason },
+                );
+                continue;
+            }
             let mount = directory.place.mount;
-            let shown = linux.show(mount, &child, &below, &mut listing);
+            let shown = linux.show(mount, &child, &below, &mut listing, &mut steps);
             let Some(place) = shown.filter(|_| deep) else { continue };
             if open.len() >= linux.limits().directory_depth {
                 let reason = "directories lie deeper in one another than the limit";
@@ -94,7 +103,9 @@ impl<'k, 'm> Task<'k, 'm> {
                 );
                 continue;
             }
-            if let Err(why) = linux.open_directory(place, below, &mut listing, &mut seen, &mut open) {
+            if let Err(why) =
+                linux.open_directory(place, below, &mut listing, &mut seen, &mut open, &mut steps)
+            {
                 listing.errors.push(linux.limits(), &lossless(&child.name), &why);
             }
         }
@@ -111,13 +122,14 @@ impl Linux<'_> {
         listing: &mut Listing,
         seen: &mut HashSet<Place>,
         open: &mut Vec<Open>,
+        steps: &mut Steps,
     ) -> Result<(), LinuxError> {
         if !seen.insert(place) {
             return Ok(());
         }
         let inode = self.dentry()?.inode.pointer(self.space(), place.dentry);
         let complete = self.holds_every_entry(inode.map_err(LinuxError::read("a dentry"))?)?;
-        let (children, ended) = self.named_children(place.dentry, self.limits().directory_entries)?;
+        let (children, ended) = self.named_children(place.dentry, steps)?;
         listing.directories += 1;
         listing.partial += usize::from(!complete);
         if let Some(why) = ended {
@@ -128,8 +140,15 @@ impl Linux<'_> {
     }
 
     /// Adds an entry, as what is mounted on it; where that is a directory, gives its place.
-    fn show(&self, mount: VirtAddr, child: &NamedChild, path: &[u8], listing: &mut Listing) -> Option<Place> {
-        let on_it = self.mounted_on(Place { mount, dentry: child.dentry });
+    fn show(
+        &self,
+        mount: VirtAddr,
+        child: &NamedChild,
+        path: &[u8],
+        listing: &mut Listing,
+        steps: &mut Steps,
+    ) -> Option<Place> {
+        let on_it = self.mounted_on(Place { mount, dentry: child.dentry }, steps);
         let place = listing.errors.keep(self.limits(), "mounts", on_it)?;
         let inode = self.dentry().map_err(LinuxError::from).and_then(|fields| {
             fields.inode.pointer(self.space(), place.dentry).map_err(LinuxError::read("a dentry"))

@@ -5,6 +5,7 @@
 
 use alloc::vec::Vec;
 
+use hashbrown::HashMap;
 use vmc::VirtAddr;
 use vmc::layout::Types;
 use vmc::text::lossless;
@@ -22,6 +23,52 @@ use crate::task::Task;
 pub(crate) struct Place {
     pub(crate) mount: VirtAddr,
     pub(crate) dentry: VirtAddr,
+}
+
+/// How many dentries and mounts may still be gone by (many short lists must not make up for the bound of one long one), and
+/// what was learned of mounts on the way.
+#[derive(Clone, Debug)]
+pub(super) struct Steps {
+    left: usize,
+    /// What is mounted below a mount, by the dentries that it is mounted on.
+    mounts: HashMap<VirtAddr, HashMap<VirtAddr, VirtAddr>>,
+}
+
+impl Steps {
+    pub(super) fn new(linux: &Linux<'_>) -> Self {
+        Self { left: linux.limits().path_steps, mounts: HashMap::new() }
+    }
+
+    /// One step, at `at`.
+    pub(super) fn take(&mut self, at: VirtAddr) -> Result<(), LinuxError> {
+        let reason = "it takes more steps than the limit";
+        self.left = self.left.checked_sub(1).ok_or(LinuxError::Broken { what: "a path", at, reason })?;
+        Ok(())
+    }
+
+    /// What is mounted on `dentry` of the `struct mount` at `mount`; of several the one that was mounted last.
+    fn mounted(
+        &mut self,
+        linux: &Linux<'_>,
+        mount: VirtAddr,
+        dentry: VirtAddr,
+    ) -> Result<Option<VirtAddr>, LinuxError> {
+        if let Some(known) = self.mounts.get(&mount) {
+            return Ok(known.get(&dentry).copied());
+        }
+        let (mounts, children) = (linux.mount()?, linux.mount_children()?);
+        let (head, offset) = (children.list.address(mount), children.link.address(VirtAddr::new(0)).get());
+        let mut below = HashMap::new();
+        for child in ListWalk::new(linux, "the mounts below one", head, offset, linux.limits().mounts) {
+            let child = child?;
+            self.take(child)?;
+            let on = mounts.mountpoint.pointer(linux.space(), child).map_err(LinuxError::read("a mount"))?;
+            below.insert(on, child);
+        }
+        let found = below.get(&dentry).copied();
+        self.mounts.insert(mount, below);
+        Ok(found)
+    }
 }
 
 impl<'k, 'm> Task<'k, 'm> {
@@ -51,7 +98,8 @@ impl<'k, 'm> Task<'k, 'm> {
     /// Symbolic links are followed, the last one only where `follow` says so.
     pub(super) fn place(&self, path: &[u8], follow: bool) -> Result<Place, LinuxError> {
         let (root, working) = self.directories()?;
-        PathWalk { linux: self.linux, root, links: 0 }.walk(working, path, follow)
+        PathWalk { linux: self.linux, root, links: 0, steps: Steps::new(self.linux) }
+            .walk(working, path, follow)
     }
 
     /// The file at a path, as the process sees it; nothing where the dentry cache has it not.
@@ -74,6 +122,7 @@ struct PathWalk<'k, 'm> {
     root: Place,
     /// How many links were followed.
     links: usize,
+    steps: Steps,
 }
 
 impl PathWalk<'_, '_> {
@@ -104,7 +153,7 @@ impl PathWalk<'_, '_> {
                 }
                 _ => {}
             }
-            let child = linux.child(at.dentry, &name)?;
+            let child = linux.child(at.dentry, &name, &mut self.steps)?;
             let found = match child {
                 Some(child) => linux.dentry()?.inode.pointer(linux.space(), child),
                 None if linux.holds_every_entry(directory)? => return Err(no_file("there is no such file")),
@@ -148,7 +197,7 @@ impl PathWalk<'_, '_> {
                 }
                 continue;
             }
-            at = linux.mounted_on(Place { mount: at.mount, dentry: child })?;
+            at = linux.mounted_on(Place { mount: at.mount, dentry: child }, &mut self.steps)?;
         }
         let inode = self.inode(at)?;
         if must_be_directory && linux.kind(inode)? != DIRECTORY {
@@ -163,7 +212,7 @@ impl PathWalk<'_, '_> {
     }
 
     /// The directory above: that of the mount point at a mount's root; the root has none.
-    fn parent(&self, mut at: Place) -> Result<Place, LinuxError> {
+    fn parent(&mut self, mut at: Place) -> Result<Place, LinuxError> {
         let linux = self.linux;
         let space = linux.space();
         let (mounts, within) = (linux.mount()?, linux.types().member("mount", "mnt")?.offset);
@@ -176,7 +225,7 @@ impl PathWalk<'_, '_> {
             if mounts.root.pointer(space, mount).map_err(&read)? != at.dentry {
                 let dentry = linux.dentry()?.parent.pointer(space, at.dentry);
                 let dentry = dentry.map_err(LinuxError::read("a dentry"))?;
-                return linux.mounted_on(Place { mount: at.mount, dentry });
+                return linux.mounted_on(Place { mount: at.mount, dentry }, &mut self.steps);
             }
             let above = mounts.parent.pointer(space, mount).map_err(&read)?;
             if above == mount {
@@ -199,28 +248,15 @@ fn parts(path: &[u8]) -> Vec<Vec<u8>> {
 
 impl Linux<'_> {
     /// Where a path goes on from a dentry: at the root of what is mounted there, if anything is.
-    pub(super) fn mounted_on(&self, mut at: Place) -> Result<Place, LinuxError> {
+    pub(super) fn mounted_on(&self, mut at: Place, steps: &mut Steps) -> Result<Place, LinuxError> {
         let space = self.space();
         let within = self.types().member("mount", "mnt")?.offset;
-        let (mounts, children) = (self.mount()?, self.mount_children()?);
-        let read = LinuxError::read("a mount");
-        let offset = children.link.address(VirtAddr::new(0)).get();
         for _ in 0..self.limits().mount_depth {
             let broken = || LinuxError::Broken { what: "a mount", at: at.mount, reason: "it is no address" };
             let mount = at.mount.checked_sub(within).ok_or_else(broken)?;
-            let head = children.list.address(mount);
-            let mut on_it = None;
-            for child in ListWalk::new(self, "the mounts below one", head, offset, self.limits().mounts) {
-                let child = child?;
-                if mounts.mountpoint.pointer(space, child).map_err(&read)? == at.dentry {
-                    on_it = Some(child);
-                }
-            }
-            let Some(child) = on_it else { return Ok(at) };
-            at = Place {
-                mount: child.wrapping_add(within),
-                dentry: mounts.root.pointer(space, child).map_err(&read)?,
-            };
+            let Some(child) = steps.mounted(self, mount, at.dentry)? else { return Ok(at) };
+            let root = self.mount()?.root.pointer(space, child).map_err(LinuxError::read("a mount"))?;
+            at = Place { mount: child.wrapping_add(within), dentry: root };
         }
         Err(LinuxError::Broken { what: "a mount", at: at.mount, reason: "more lie on it than the limit" })
     }

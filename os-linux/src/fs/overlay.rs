@@ -99,6 +99,12 @@ impl OverlayFields {
         })
     }
 
+    /// May the upper file have the attributes alone (since 4.19)? Kernels that cannot tell where the data is never part them.
+    fn splits_data(&self) -> bool {
+        let told = self.config.is_some();
+        !matches!(self.lower, Lower::Inodes { data: None, .. } | Lower::Dentry { data: None, .. } if told)
+    }
+
     /// Where modules bring no types (until 5.11): the order of `struct ovl_inode` from 4.19 to 6.0, four words before the
     /// VFS' inode, the upper dentry and the lower inode behind it. What is found so is held against the file's kind.
     pub(crate) fn by_order(types: &impl Types) -> Result<Self, LayoutError> {
@@ -147,7 +153,8 @@ impl Linux<'_> {
         let inode_of = |dentry: VirtAddr| self.dentry()?.inode.pointer(space, dentry).map_err(&read);
         if !upper.is_null() {
             let flags = fields.flags.read(space, own).map_err(&read)?;
-            if flags & UPPER_DATA != 0 || self.kind(inode)? != super::inode::REGULAR {
+            if flags & UPPER_DATA != 0 || !fields.splits_data() || self.kind(inode)? != super::inode::REGULAR
+            {
                 return inode_of(upper);
             }
         }
@@ -167,8 +174,9 @@ impl Linux<'_> {
                     let reason = "it has more layers than the kernel allows";
                     return Err(LinuxError::Broken { what: "an overlay's inode", at: inode, reason });
                 }
-                // The data of a file whose attributes alone were copied is in the lowest of its layers.
-                let index = if upper.is_null() { 0 } else { layers.saturating_sub(1) };
+                // A file's data is in the lowest of its layers: those above may have its attributes alone.
+                let regular = self.kind(inode)? == super::inode::REGULAR;
+                let index = if regular { layers.saturating_sub(1) } else { 0 };
                 let place = entry.wrapping_add(stack + u64::from(index) * size + dentry);
                 let dentry = if layers == 0 {
                     VirtAddr::new(0)

@@ -11,9 +11,10 @@ use vmc::{PhysAddr, ReadExt, VirtAddr};
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 use crate::mm::CachedFile;
+use crate::mm::page_cache::LARGEST_FOLIO;
 
-/// `PG_uptodate` where VMCOREINFO does not tell `PG_lru`.
-const UPTODATE: u32 = 2;
+/// Where `PG_uptodate` has been: bit 2 from 5.0 to 6.11, bit 3 before and since.
+const UPTODATE: [u64; 2] = [1 << 2, 1 << 3];
 /// The low bits of `page.mapping` tell other things than the mapping.
 const MAPPING_FLAGS: u64 = 3;
 
@@ -108,7 +109,12 @@ impl<'k, 'm> CacheWalk<'k, 'm> {
             };
             let slot = level.next;
             level.next += 1;
-            let first = level.first.saturating_add((slot as u64) << level.shift);
+            let (node, shift) = (level.node, level.shift);
+            let offset = (slot as u64) << shift;
+            let Some(first) = level.first.checked_add(offset).filter(|_| offset >> shift == slot as u64)
+            else {
+                return Err(self.broken(node, "a page lies behind the end of every file"));
+            };
             if nodes.sibling(level.node, entry).is_some() {
                 continue;
             }
@@ -118,12 +124,15 @@ impl<'k, 'm> CacheWalk<'k, 'm> {
                 && is_entry(entry)
             {
                 // A large folio stands in one slot; the siblings behind it name that slot.
-                let node = level.node;
                 let sibling = |next: &&u64| nodes.sibling(node, **next) == Some(slot as u64);
                 let siblings = level.slots.iter().skip(level.next).take_while(sibling);
                 let slots = 1 + siblings.count();
                 level.next = slot + slots;
-                return Ok(Some(CacheEntry { first, count: (slots as u64) << level.shift, entry }));
+                let count = (slots as u64).saturating_mul(1 << shift);
+                if entry & 1 == 0 && count > LARGEST_FOLIO {
+                    return Err(self.broken(node, "a page is larger than the largest that there is"));
+                }
+                return Ok(Some(CacheEntry { first, count, entry }));
             }
         }
     }
@@ -163,8 +172,21 @@ impl CachedFile<'_, '_> {
         // The kernel tells PG_lru; PG_uptodate has stood two below it in every order of the flags.
         let lru = self.linux.identity().vmcoreinfo.as_ref().and_then(|info| info.number("PG_lru"));
         let lru = lru.and_then(|lru| u32::try_from(lru).ok());
-        let bit = lru.and_then(|lru| lru.checked_sub(2)).filter(|bit| *bit < 16).unwrap_or(UPTODATE);
-        if fields.flags.read(space, page).map_err(&read)? >> bit & 1 == 0 {
+        let bit = lru.and_then(|lru| lru.checked_sub(2)).filter(|bit| *bit < 16);
+        let flags = fields.flags.read(space, page).map_err(&read)?;
+        let up_to_date = match bit {
+            Some(bit) => flags >> bit & 1 != 0,
+            None => {
+                let [one, other] = UPTODATE.map(|bit| flags & bit != 0);
+                if one != other {
+                    return Err(broken(
+                        "whether its bytes are valid is not told: the kernel has no VMCOREINFO",
+                    ));
+                }
+                one
+            }
+        };
+        if !up_to_date {
             return Ok(None);
         }
         self.frame_of(page, index).map(Some).map_err(|_| broken("it is no page, or of another place"))

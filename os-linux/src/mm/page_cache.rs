@@ -10,7 +10,7 @@ use crate::error::LinuxError;
 use crate::kernel::Linux;
 
 /// The largest folio is 1 GiB.
-const LARGEST_FOLIO: u64 = 1 << 18;
+pub(super) const LARGEST_FOLIO: u64 = 1 << 18;
 
 /// A file, as the page cache has it.
 #[derive(Clone, Copy, Debug)]
