@@ -69,7 +69,7 @@ impl Linux<'_> {
             fields.references.and_then(|field| errors.keep(limits, "refcount", field.read(space, at)));
         row.references = references.map(|count| count.cast_signed().wrapping_sub(1));
         if let Some(field) = fields.users {
-            let users = self.module_users(field.address(at), &mut row.used_by);
+            let users = self.module_users(at, field.address(at), &mut row.used_by);
             errors.keep(limits, "used_by", users);
         }
         if let Some(field) = fields.sections {
@@ -82,11 +82,22 @@ impl Linux<'_> {
     }
 
     /// The names of the modules on a list of those that use one.
-    fn module_users(&self, head: VirtAddr, names: &mut Vec<String>) -> Result<(), LinuxError> {
+    fn module_users(
+        &self,
+        module: VirtAddr,
+        head: VirtAddr,
+        names: &mut Vec<String>,
+    ) -> Result<(), LinuxError> {
         let fields = self.module_use()?;
         let offset = fields.link.address(VirtAddr::new(0)).get();
         for entry in ListWalk::new(self, "the users of a module", head, offset, self.limits().modules) {
-            let user = fields.user.pointer(self.space(), entry?).map_err(LinuxError::read("module_use"))?;
+            let (at, read) = (entry?, LinuxError::read("module_use"));
+            // Each use is one module's: many that share a list must not each go through all of it.
+            if fields.used.pointer(self.space(), at).map_err(&read)? != module {
+                let (what, reason) = ("the users of a module", "the list holds a use of another module");
+                return Err(LinuxError::Broken { what, at, reason });
+            }
+            let user = fields.user.pointer(self.space(), at).map_err(&read)?;
             names.push(self.module_name(user)?);
         }
         Ok(())

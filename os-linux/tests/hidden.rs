@@ -255,6 +255,54 @@ fn damaged_ways_end_and_say_so() {
     says(&ends(&guest, few), "limit");
 }
 
+/// What lies behind a break is not hidden: nobody looked.
+#[test]
+fn a_way_that_ends_early_promises_nothing() {
+    let nothing = |guest: &Patched, limits: Limits, way: &str| {
+        let linux = Linux::open_with(guest, &guest.image, limits).unwrap();
+        let survey = linux.processes_all_ways().unwrap();
+        let messages = &survey.errors.messages;
+        assert!(messages.iter().any(|why| why.contains(way)), "{way}: {messages:?}");
+        assert_eq!(marked(&survey), [], "{way}");
+    };
+    let all = Limits::default();
+    // Each of a task's lists, torn at it.
+    for (link, way) in [("tasks", "task_list"), ("thread_node", "thread_lists"), ("sibling", "children")] {
+        for wild in [None, Some(0xdead_0000_0000_0100)] {
+            let guest = patched(|linux| {
+                let link = member(linux, "task_struct", link, named(linux, "deep").address());
+                (link, wild.unwrap_or(link.get()))
+            });
+            nothing(&guest, all.clone(), way);
+        }
+    }
+    // The tree of numbers, and the tasks of one number.
+    let guest = patched(|linux| (slot(linux, linux.process(1).unwrap().address()), 0xdead_0000_0000_0002));
+    nothing(&guest, all.clone(), "pid_idr");
+    let guest = patched(|linux| (out_of_number(linux, named(linux, "deep").address()).0, 0x1000));
+    nothing(&guest, all.clone(), "pid_idr");
+    // The queue of the CPU on which a task says that it waits.
+    let guest = patched_words(|linux| {
+        let task = named(linux, "deep").address();
+        let mut cpu = [0; 4];
+        let at = linux.types().member("task_struct", "cpu").map(|member| member.offset);
+        let at = at.or_else(|_| linux.types().member("task_struct", "thread_info.cpu").map(|m| m.offset));
+        linux.space().read(task.wrapping_add(at.unwrap()), &mut cpu).unwrap();
+        let offset = symbol(linux, "__per_cpu_offset").wrapping_add(u64::from(u32::from_le_bytes(cpu)) * 8);
+        let queue = symbol(linux, "runqueues").wrapping_add(linux.space().read_u64(offset).unwrap());
+        vec![
+            low_half(linux, member(linux, "task_struct", "on_rq", task), 1),
+            (member(linux, "rq", "cfs_tasks", queue), 0xdead_0000_0000_0100),
+        ]
+    });
+    nothing(&guest, all.clone(), "run_queues");
+    // Limits that are met.
+    let guest = Patched { image: image(), words: Vec::new() };
+    nothing(&guest, Limits { tasks: 12, ..all.clone() }, "limit");
+    nothing(&guest, Limits { tree_nodes: 1, ..all.clone() }, "pid_idr");
+    nothing(&guest, Limits { namespaces: 0, ..all }, "namespaces");
+}
+
 #[test]
 fn the_types_know_what_is_read() {
     let image = image();

@@ -170,6 +170,21 @@ fn four_billion_groups_are_not_believed() {
 }
 
 #[test]
+fn threads_are_counted_for_their_own_process_alone() {
+    let guest = patched(|linux| {
+        let shared =
+            pointer(linux, member(linux, "task_struct", "signal", named(linux, "threads").address()));
+        (member(linux, "task_struct", "signal", named(linux, "deep").address()), shared.get())
+    });
+    let linux = open(&guest);
+    let row = named(&linux, "deep").process_details();
+    assert!(row.errors.messages.iter().any(|why| why.contains("another process")), "{:?}", row.errors);
+    assert!(row.user_time.is_none() && row.nice.is_some());
+    let row = named(&linux, "threads").process_details();
+    assert!(row.errors.is_empty() && row.user_time.is_some(), "{:?}", row.errors);
+}
+
+#[test]
 fn control_groups_that_lead_in_a_circle_end() {
     let guest = patched(|linux| {
         let set = pointer(linux, member(linux, "task_struct", "cgroups", named(linux, "deep").address()));

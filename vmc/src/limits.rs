@@ -24,6 +24,8 @@ pub struct Limits {
     pub scan_candidates: usize,
     /// Kernel modules: distributions load some hundreds.
     pub modules: usize,
+    /// Pages of the region that modules lie in that are looked through for more: arm64's has 2 GiB, twice that in pages of 4 KiB.
+    pub module_pages: usize,
     /// Sections of one module: those built with a section a function have thousands.
     pub module_sections: usize,
     /// Components of a path: `PATH_MAX` is 4096 bytes, a component is a character and a slash at the least.
@@ -127,6 +129,7 @@ impl Limits {
         tree_depth: 32,
         scan_candidates: 1 << 20,
         modules: 1 << 14,
+        module_pages: 1 << 20,
         module_sections: 1 << 16,
         path_components: 2048,
         path_bytes: 4096,

@@ -9,6 +9,7 @@ mod namespaces;
 mod root;
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,6 +28,22 @@ const NAME: usize = 65;
 
 /// What tells containers apart: the id and the runtime.
 type Key = (String, Option<&'static str>);
+
+/// The processes of a container: of all but the first, the number alone is kept.
+struct Members<'k, 'm> {
+    processes: Vec<u32>,
+    first: Member<'k, 'm>,
+}
+
+impl<'k, 'm> Members<'k, 'm> {
+    /// The first process is the one that has the lowest number inside.
+    fn add(&mut self, member: Member<'k, 'm>) {
+        self.processes.push(member.pid);
+        if (member.inside, member.pid) < (self.first.inside, self.first.pid) {
+            self.first = member;
+        }
+    }
+}
 
 /// A process of a container.
 struct Member<'k, 'm> {
@@ -49,19 +66,22 @@ impl<'m> Linux<'m> {
         let own = |kind: &str| own.iter().find(|(known, _)| *known == kind).map(|(_, number)| *number);
         let (host_mounts, host_pids) = (own("mnt"), own("pid"));
         let mut errors = RowErrors::default();
-        let mut found: BTreeMap<Key, Vec<Member<'_, 'm>>> = BTreeMap::new();
+        let mut found: BTreeMap<Key, Members<'_, 'm>> = BTreeMap::new();
         for task in self.processes()? {
             let member = task.and_then(|task| self.member(task, host_mounts, host_pids));
             match member {
-                Ok(Some((key, member))) => found.entry(key).or_default().push(member),
+                Ok(Some((key, member))) => match found.entry(key) {
+                    Entry::Vacant(place) => {
+                        place.insert(Members { processes: Vec::from([member.pid]), first: member });
+                    }
+                    Entry::Occupied(mut place) => place.get_mut().add(member),
+                },
                 Ok(None) => {}
                 Err(why) => errors.push(limits, "containers", &why),
             }
         }
-        let mut rows: Vec<Container> = found
-            .into_iter()
-            .filter_map(|((id, runtime), members)| self.container(id, runtime, members))
-            .collect();
+        let mut rows: Vec<Container> =
+            found.into_iter().map(|((id, runtime), members)| self.container(id, runtime, members)).collect();
         rows.sort_by_key(|row| row.pid);
         Ok((rows, errors))
     }
@@ -98,20 +118,13 @@ impl<'m> Linux<'m> {
     }
 
     /// A container as a row.
-    fn container(
-        &self,
-        id: String,
-        runtime: Option<&'static str>,
-        mut members: Vec<Member<'_, 'm>>,
-    ) -> Option<Container> {
-        members.sort_by_key(|member| member.pid);
+    fn container(&self, id: String, runtime: Option<&'static str>, members: Members<'_, 'm>) -> Container {
         let mut errors = RowErrors::default();
-        let processes = members.iter().map(|member| member.pid).collect();
-        // The first process is the one that has the lowest number inside.
-        let first = members.into_iter().min_by_key(|member| (member.inside, member.pid))?;
+        let Members { mut processes, first } = members;
+        processes.sort_unstable();
         let hostname = errors.keep(self.limits(), "hostname", self.hostname_of(&first.task)).flatten();
         let root = self.container_root(&first.task, &mut errors);
-        Some(Container {
+        Container {
             id,
             runtime,
             pid: first.pid,
@@ -122,7 +135,7 @@ impl<'m> Linux<'m> {
             processes,
             root,
             errors,
-        })
+        }
     }
 
     fn hostname_of(&self, task: &Task<'_, '_>) -> Result<Option<String>, LinuxError> {

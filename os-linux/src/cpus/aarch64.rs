@@ -77,7 +77,9 @@ fn fits(linux: &Linux<'_>, vcpu: usize, task: VirtAddr) -> bool {
     let task = Task { linux, at: task };
     if registers.in_user_mode() {
         let Ok(memory) = task.memory() else { return false };
-        return memory.area_at(VirtAddr::new(registers.pc)).is_some_and(|area| area.executable());
+        // A walk through the page tables costs little; this is asked for each vCPU and each queue.
+        let page = memory.tables().walk(VirtAddr::new(registers.pc));
+        return page.is_ok_and(|page| page.user && page.executable);
     }
     let Ok(fields) = linux.task() else { return false };
     let stack = fields.stack.pointer(linux.space(), task.at);

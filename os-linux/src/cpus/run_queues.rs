@@ -60,10 +60,10 @@ pub(super) fn run_queues_at(linux: &Linux<'_>, base: VirtAddr, offsets: &[u64]) 
     queues
 }
 
-/// The run queue at `at`, if its idle task is one, on the same CPU.
+/// The run queue at `at`, if its idle task is one, on the same CPU, and its number is one that a CPU can have.
 fn run_queue(linux: &Linux<'_>, at: VirtAddr) -> Option<(u32, RunQueue)> {
     let (space, fields, task) = (linux.space(), linux.cpu_queue().ok()?, linux.task().ok()?);
-    let cpu = fields.cpu.read(space, at).ok()?;
+    let cpu = fields.cpu.read(space, at).ok().filter(|cpu| (*cpu as usize) < linux.limits().cpus)?;
     let idle = fields.idle.pointer(space, at).ok()?;
     let idles_there = task.pid.read(space, idle) == Ok(0)
         && task.cpu.is_none_or(|field| field.read(space, idle) == Ok(cpu));

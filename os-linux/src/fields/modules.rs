@@ -24,6 +24,7 @@ fields! {
     ModuleUseFields of "module_use" {
         link: ListHead = "source_list";
         user: u64 = "source";
+        used: u64 = "target";
     }
 }
 

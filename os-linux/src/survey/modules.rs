@@ -37,21 +37,41 @@ const REGION: u64 = 4 << 30;
 const PAGE: u64 = 4096;
 
 /// What was found, in its order, and by which ways.
-#[derive(Default)]
 struct Found {
     bits: HashMap<VirtAddr, u8>,
     order: Vec<VirtAddr>,
-    limit: usize,
+    /// How many more there may be; what only the list holds, and is no module, takes no module's place.
+    left: Left,
+    strange_left: Left,
+    /// There are more than the limit.
+    cut: bool,
+    /// The ways that were not walked to their end.
+    torn: u8,
 }
 
 impl Found {
-    fn see(&mut self, at: VirtAddr, way: usize) {
+    fn new(limit: usize) -> Self {
+        let (bits, order) = (HashMap::new(), Vec::new());
+        Self { bits, order, left: Left(limit), strange_left: Left(limit), cut: false, torn: 0 }
+    }
+
+    fn see(&mut self, at: VirtAddr, way: usize, sound: bool) {
         if let Some(bits) = self.bits.get_mut(&at) {
             *bits |= 1 << way;
-        } else if self.order.len() < self.limit {
+            return;
+        }
+        let left = if sound { &mut self.left } else { &mut self.strange_left };
+        if left.take() {
             self.bits.insert(at, 1 << way);
             self.order.push(at);
+        } else {
+            self.cut = true;
         }
+    }
+
+    /// A way was not walked to its end: it promises nothing.
+    fn tear(&mut self, way: usize) {
+        self.torn |= 1 << way;
     }
 }
 
@@ -64,12 +84,15 @@ impl<'m> Linux<'m> {
     pub fn modules_all_ways(&self) -> Result<Survey<Module>, LinuxError> {
         let limits = self.limits();
         let mut errors = RowErrors::default();
-        let mut found = Found { limit: limits.modules, ..Found::default() };
+        let mut found = Found::new(limits.modules);
         let mut there = [true, false, false, false, false];
         for module in self.module_objects()? {
             match module {
-                Ok(at) => found.see(at, LIST),
-                Err(why) => errors.push(limits, "module_list", &why),
+                Ok(at) => found.see(at, LIST, self.looks_like_module(at)),
+                Err(why) => {
+                    errors.push(limits, "module_list", &why);
+                    found.tear(LIST);
+                }
             }
         }
         type Walk<'m> = fn(&Linux<'m>, &mut Found, &mut RowErrors) -> Result<(), LinuxError>;
@@ -88,6 +111,9 @@ impl<'m> Linux<'m> {
                 *there = true;
             }
         }
+        if found.cut {
+            errors.push(limits, "modules", &"there are more than the limit");
+        }
         let mut rows = Vec::new();
         let mut ended = 0;
         for at in found.order {
@@ -97,7 +123,7 @@ impl<'m> Linux<'m> {
             let ways = ways.map(|(way, (name, _))| Way {
                 name,
                 found: bits & (1 << way) != 0,
-                promised: live && way != MEMORY,
+                promised: live && way != MEMORY && found.torn & (1 << way) == 0,
             });
             let ways = Ways(ways.collect());
             match self.module_row(at) {
@@ -111,7 +137,7 @@ impl<'m> Linux<'m> {
     /// Sees a module where a way leads to one, and says so where it leads to something else.
     fn see_module(&self, found: &mut Found, errors: &mut RowErrors, at: VirtAddr, way: usize) {
         if found.bits.contains_key(&at) || self.looks_like_module(at) {
-            found.see(at, way);
+            found.see(at, way, true);
         } else {
             let name = NAMES.get(way).copied().unwrap_or_default();
             errors.push(self.limits(), name, &format_args!("it leads to {at}, which is no module"));
@@ -146,7 +172,10 @@ impl<'m> Linux<'m> {
                 // Parts of the kernel that have parameters have such an object too, and no module.
                 Ok(module) if module.is_null() => {}
                 Ok(module) => self.see_module(found, errors, module, KOBJECTS),
-                Err(why) => errors.push(self.limits(), "kobjects", &why),
+                Err(why) => {
+                    errors.push(self.limits(), "kobjects", &why);
+                    found.tear(KOBJECTS);
+                }
             }
         }
         Ok(())
@@ -169,11 +198,15 @@ impl<'m> Linux<'m> {
         for area in areas {
             match node.pointer(self.space(), area) {
                 Ok(module) => self.see_module(found, errors, module, TREE),
-                Err(why) => errors.push(self.limits(), "address_tree", &why),
+                Err(why) => {
+                    errors.push(self.limits(), "address_tree", &why);
+                    found.tear(TREE);
+                }
             }
         }
         if let Some(why) = ended {
             errors.push(self.limits(), "address_tree", &why);
+            found.tear(TREE);
         }
         Ok(())
     }
@@ -189,7 +222,10 @@ impl<'m> Linux<'m> {
         {
             match module {
                 Ok(module) => self.see_module(found, errors, module, BUGS),
-                Err(why) => errors.push(self.limits(), "bug_list", &why),
+                Err(why) => {
+                    errors.push(self.limits(), "bug_list", &why);
+                    found.tear(BUGS);
+                }
             }
         }
         Ok(())
@@ -204,8 +240,12 @@ impl<'m> Linux<'m> {
         let (start, end) = match self.tables() {
             PageTables::X86_64(_) => X86_MODULES,
             _ => {
-                let places = found.order.iter().map(|at| at.get());
-                let (Some(low), Some(high)) = (places.clone().min(), places.max()) else { return Ok(()) };
+                // The list may lead anywhere.
+                let modules = found.order.iter().filter(|at| self.looks_like_module(**at));
+                let places: Vec<u64> = modules.map(|at| at.get()).collect();
+                let (Some(&low), Some(&high)) = (places.iter().min(), places.iter().max()) else {
+                    return Ok(());
+                };
                 if high - low > REGION {
                     let (what, at) = ("the search for modules", VirtAddr::new(high));
                     let reason = "modules lie further apart than their region is large";
@@ -216,26 +256,29 @@ impl<'m> Linux<'m> {
             }
         };
         let mut left = Left(self.limits().scan_candidates);
+        let mut pages = Left(self.limits().module_pages);
         let mut buffer = Vec::new();
-        let mut at = VirtAddr::new(start);
-        while at.get() < end {
+        let mut next = Some(VirtAddr::new(start));
+        while let Some(at) = next.filter(|at| at.get() < end) {
+            if !pages.take() {
+                let (what, reason) = ("the search for modules", "their region is larger than the limit");
+                errors.push(self.limits(), "memory", &LinuxError::Broken { what, at, reason });
+                return Ok(());
+            }
+            next = at.checked_add(PAGE);
             let physical = match self.space().walk(at) {
                 Ok(walk) => walk.physical,
                 Err(TranslateError::NotPresent { level, .. }) => {
                     // The whole reach of the entry is not there.
                     let reach = self.tables().entry_span(level);
-                    let Some(next) = at.align_down(reach).checked_add(reach) else { break };
-                    at = next;
+                    next = at.align_down(reach).checked_add(reach);
                     continue;
                 }
-                Err(_) => {
-                    at = at.wrapping_add(PAGE);
-                    continue;
-                }
+                Err(_) => continue,
             };
             if let Ok(bytes) = lend_or_read(self.memory(), physical, PAGE as usize, &mut buffer) {
-                for (place, word) in (at.get()..).step_by(8).zip(bytes.chunks_exact(8)) {
-                    let module = VirtAddr::new(place.wrapping_sub(own));
+                for (index, word) in (0..).zip(bytes.chunks_exact(8)) {
+                    let module = VirtAddr::new(at.get().wrapping_add(index * 8).wrapping_sub(own));
                     if vmc::bytes::u64_at(word, 0) != Some(module.get()) {
                         continue;
                     }
@@ -246,11 +289,10 @@ impl<'m> Linux<'m> {
                         return Ok(());
                     }
                     if self.looks_like_module(module) {
-                        found.see(module, MEMORY);
+                        found.see(module, MEMORY, true);
                     }
                 }
             }
-            at = at.wrapping_add(PAGE);
         }
         Ok(())
     }

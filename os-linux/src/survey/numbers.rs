@@ -37,7 +37,14 @@ struct Links {
 pub(super) struct Numbers {
     links: Links,
     spaces: HashMap<VirtAddr, HashSet<VirtAddr>>,
+    /// Namespaces that were gone through, or are about to be.
+    met: HashSet<VirtAddr>,
+    /// Namespaces, and `struct pid`s, that could not be gone through to their end.
+    incomplete: HashSet<VirtAddr>,
+    /// There are more namespaces than the limit.
+    cut: bool,
     nodes_left: Left,
+    slots_left: Left,
     entries_left: Left,
 }
 
@@ -60,7 +67,11 @@ impl Numbers {
         Ok(Self {
             links,
             spaces: HashMap::new(),
+            met: HashSet::new(),
+            incomplete: HashSet::new(),
+            cut: false,
             nodes_left: Left(limits.tree_nodes),
+            slots_left: Left(limits.tasks),
             entries_left: Left(limits.tasks),
         })
     }
@@ -89,6 +100,14 @@ impl Numbers {
         !namespaces.is_empty() && namespaces.iter().all(held)
     }
 
+    /// Was everything gone through that would hold `number`? What was not promises nothing.
+    pub(super) fn complete(&self, linux: &Linux<'_>, number: VirtAddr) -> bool {
+        let namespaces = self.namespaces_of(linux, number).unwrap_or_default();
+        !self.cut
+            && !self.incomplete.contains(&number)
+            && !namespaces.iter().any(|at| self.incomplete.contains(at))
+    }
+
     /// Goes through the namespaces that `number` is in, as far as they are new, and through all that are met there.
     /// `see` gets each task, and whether it is the one whose number it is.
     pub(super) fn follow(
@@ -114,23 +133,35 @@ impl Numbers {
         errors: &mut RowErrors,
         see: &mut dyn FnMut(VirtAddr, bool),
     ) {
-        let limits = linux.limits();
-        let mut open = Vec::from([at]);
+        let mut open = Vec::new();
+        self.meet(linux, at, &mut open, errors);
         while let Some(at) = open.pop() {
-            if at.is_null() || self.spaces.contains_key(&at) || self.spaces.len() >= limits.namespaces {
-                continue;
-            }
-            let (numbers, ended) = self.entries(linux, at);
-            if let Some(why) = ended {
-                errors.push(limits, "pid_idr", &why);
+            let mut numbers = Vec::new();
+            if let Err(why) = self.walk(linux, at, &mut numbers) {
+                errors.push(linux.limits(), "pid_idr", &why);
+                self.incomplete.insert(at);
             }
             for number in &numbers {
-                if let Ok(namespaces) = self.namespaces_of(linux, *number) {
-                    open.extend(namespaces.into_iter().filter(|at| !self.spaces.contains_key(at)));
+                for at in self.namespaces_of(linux, *number).unwrap_or_default() {
+                    self.meet(linux, at, &mut open, errors);
                 }
                 self.tasks_of(linux, *number, errors, see);
             }
             self.spaces.insert(at, numbers.into_iter().collect());
+        }
+    }
+
+    /// Puts a namespace among those to go through, unless it was there before.
+    fn meet(&mut self, linux: &Linux<'_>, at: VirtAddr, open: &mut Vec<VirtAddr>, errors: &mut RowErrors) {
+        if at.is_null() || self.met.contains(&at) {
+            return;
+        }
+        if self.met.len() < linux.limits().namespaces {
+            self.met.insert(at);
+            open.push(at);
+        } else if !self.cut {
+            self.cut = true;
+            errors.push(linux.limits(), "pid_idr", &"there are more namespaces than the limit");
         }
     }
 
@@ -148,27 +179,28 @@ impl Numbers {
                 Ok(first) => first,
                 Err(source) => {
                     errors.push(linux.limits(), "pid_idr", &source);
+                    self.incomplete.insert(number);
                     return;
                 }
             };
             let offset = self.links.nodes + kind * self.links.stride;
             for task in ChainWalk::new(linux, "the tasks of a number", first, offset, self.entries_left.0) {
                 match task {
-                    Ok(task) if self.entries_left.take() => see(task, kind == 0),
-                    Ok(_) => return,
-                    Err(why) => errors.push(linux.limits(), "pid_idr", &why),
+                    // The walk has no more steps than are left.
+                    Ok(task) => {
+                        self.entries_left.take();
+                        see(task, kind == 0);
+                    }
+                    Err(why) => {
+                        errors.push(linux.limits(), "pid_idr", &why);
+                        self.incomplete.insert(number);
+                    }
                 }
             }
         }
     }
 
-    /// The `struct pid`s in a namespace's IDR, and why they are not all.
-    fn entries(&mut self, linux: &Linux<'_>, at: VirtAddr) -> (Vec<VirtAddr>, Option<LinuxError>) {
-        let mut found = Vec::new();
-        let ended = self.walk(linux, at, &mut found).err();
-        (found, ended)
-    }
-
+    /// Gathers the `struct pid`s in a namespace's IDR; an error says why they are not all.
     fn walk(&mut self, linux: &Linux<'_>, at: VirtAddr, found: &mut Vec<VirtAddr>) -> Result<(), LinuxError> {
         let space = linux.space();
         let types = linux.types();
@@ -191,14 +223,17 @@ impl Numbers {
             if entry < RESERVED {
                 continue;
             }
+            let node = VirtAddr::new(entry & !3);
+            let broken = |reason| LinuxError::Broken { what: "the tree of numbers", at: node, reason };
             if entry & 3 != mark {
                 if entry & 7 == 0 {
-                    found.push(VirtAddr::new(entry));
+                    if !self.slots_left.take() {
+                        return Err(broken("the trees have more entries than the limit"));
+                    }
+                    found.push(node);
                 }
                 continue;
             }
-            let node = VirtAddr::new(entry & !3);
-            let broken = |reason| LinuxError::Broken { what: "the tree of numbers", at: node, reason };
             if !self.nodes_left.take() {
                 return Err(broken("it has more nodes than the limit"));
             }

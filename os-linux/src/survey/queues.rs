@@ -24,9 +24,9 @@ pub(super) struct Queues {
     pub(super) tasks: Vec<VirtAddr>,
     /// The idle tasks, of all CPUs that there could be.
     pub(super) idle: HashSet<VirtAddr>,
-    /// The CPUs whose queue was being changed when the machine stopped.
+    /// The CPUs whose queue was being changed when the machine stopped, or could not be read to its end.
     pub(super) changing: HashSet<u32>,
-    /// The CPUs whose queue could not be read to its end.
+    /// Why queues could not be read to their end.
     pub(super) errors: RowErrors,
 }
 
@@ -41,6 +41,7 @@ impl Queues {
             let queue = base.wrapping_add(offset);
             if let Err(why) = queues.queue(linux, fields, queue, cpu, &mut left) {
                 queues.errors.push(linux.limits(), "run_queues", &why);
+                queues.changing.insert(cpu);
             }
         }
         Ok(queues)

@@ -42,6 +42,14 @@ struct Search<'k, 'm> {
     queues: Option<Queues>,
     memory: bool,
     left: Left,
+    /// How many more entries of the task list there may be that are no tasks: those take no task's place.
+    strange_left: Left,
+    /// Steps of all lists of threads and of children together, whatever they lead to.
+    steps: Left,
+    /// The heads of lists that were not walked to their end; the task list's is null.
+    torn: HashSet<VirtAddr>,
+    /// There are more tasks than the limit.
+    cut: bool,
     errors: RowErrors,
 }
 
@@ -64,6 +72,11 @@ impl<'m> Linux<'m> {
             queues: None,
             memory: false,
             left: Left(self.limits().tasks),
+            strange_left: Left(self.limits().tasks),
+            // A task is on one list of either kind.
+            steps: Left(self.limits().tasks.saturating_mul(2)),
+            torn: HashSet::new(),
+            cut: false,
             errors: RowErrors::default(),
         };
         search.run(first)?;
@@ -78,7 +91,10 @@ impl<'k, 'm> Search<'k, 'm> {
         for task in linux.processes()? {
             match task {
                 Ok(task) => self.see(task.address(), Some(TASK_LIST)),
-                Err(why) => self.errors.push(limits, "task_list", &why),
+                Err(why) => {
+                    self.errors.push(limits, "task_list", &why);
+                    self.torn.insert(VirtAddr::new(0));
+                }
             }
         }
         // On no list, but the parent of the first ones.
@@ -117,7 +133,8 @@ impl<'k, 'm> Search<'k, 'm> {
         }
         let linux = self.linux;
         // What a list of the kernel's holds has a row in any case, as in the plain list.
-        if way != Some(TASK_LIST) && !linux.looks_like_task(task) {
+        let sound = linux.looks_like_task(task);
+        if way != Some(TASK_LIST) && !sound {
             // A task in its last moments may have lost its parent.
             let passing = linux.standing(task).is_ok_and(|standing| standing.over || standing.forming);
             if let Some(name) = way.and_then(|way| NAMES.get(way)).filter(|_| !passing) {
@@ -125,7 +142,12 @@ impl<'k, 'm> Search<'k, 'm> {
             }
             return;
         }
-        if !self.left.take() {
+        let left = if sound { &mut self.left } else { &mut self.strange_left };
+        if !left.take() {
+            if !self.cut {
+                self.cut = true;
+                self.errors.push(linux.limits(), "tasks", &"there are more than the limit");
+            }
             return;
         }
         self.found.insert(task, bit);
@@ -184,12 +206,28 @@ impl<'k, 'm> Search<'k, 'm> {
 
     fn list(&mut self, what: &'static str, head: VirtAddr, offset: VirtAddr, way: usize) {
         let linux = self.linux;
-        for entry in ListWalk::new(linux, what, head, offset.get(), self.left.0) {
+        for entry in ListWalk::new(linux, what, head, offset.get(), self.steps.0) {
             match entry {
-                Ok(task) => self.see(task, Some(way)),
-                Err(why) => self.errors.push(linux.limits(), NAMES.get(way).unwrap_or(&what), &why),
+                Ok(task) => {
+                    self.steps.take();
+                    self.see(task, Some(way));
+                }
+                Err(why) => {
+                    self.errors.push(linux.limits(), NAMES.get(way).unwrap_or(&what), &why);
+                    self.torn.insert(head);
+                }
             }
         }
+    }
+
+    /// Was the list of threads, and that of children, that a task has to be on walked to its end?
+    fn walked(&self, task: VirtAddr) -> Result<(bool, bool), LinuxError> {
+        let (linux, read) = (self.linux, LinuxError::read("a task"));
+        let (fields, ties) = (linux.task()?, linux.task_ties()?);
+        let group = fields.signal.pointer(linux.space(), task).map_err(&read)?;
+        let parent = fields.real_parent.pointer(linux.space(), task).map_err(&read)?;
+        let whole = |head: VirtAddr| !self.torn.contains(&head);
+        Ok((whole(linux.signal()?.thread_head.address(group)), whole(ties.children.address(parent))))
     }
 
     fn number_of(&self, task: VirtAddr, standing: &Standing) -> VirtAddr {
@@ -258,22 +296,28 @@ impl<'k, 'm> Search<'k, 'm> {
             }
             _ => false,
         };
-        let numbered = standing.is_some_and(|standing| {
-            let number = self.number_of(at, standing);
-            self.numbers.as_ref().is_some_and(|numbers| numbers.holds(self.linux, number))
-        });
+        let number = standing.map(|standing| self.number_of(at, standing));
+        let of_numbers = |ask: fn(&Numbers, &Linux<'_>, VirtAddr) -> bool| {
+            let both = self.numbers.as_ref().zip(number);
+            both.is_some_and(|(numbers, number)| ask(numbers, self.linux, number))
+        };
+        let numbered = of_numbers(Numbers::holds);
+        // What was not walked to its end promises nothing.
+        let standing = standing.filter(|_| !self.cut);
+        let listed = leader && !self.cut && !self.torn.contains(&VirtAddr::new(0));
+        let (threads, children) = self.walked(at).unwrap_or_default();
         let mut ways = Vec::with_capacity(NAMES.len());
         for (way, name) in NAMES.into_iter().enumerate() {
             let (there, promised) = match way {
-                TASK_LIST => (true, leader),
-                THREAD_LISTS => (true, standing.is_some()),
-                NUMBERS => (self.numbers.is_some(), standing.is_some()),
-                QUEUES => (self.queues.is_some(), queued),
-                CHILDREN => (true, leader),
+                TASK_LIST => (true, listed),
+                THREAD_LISTS => (true, standing.is_some() && threads),
+                NUMBERS => (self.numbers.is_some(), standing.is_some() && of_numbers(Numbers::complete)),
+                QUEUES => (self.queues.is_some(), queued && !self.cut),
+                CHILDREN => (true, leader && !self.cut && children),
                 // Memory is searched for what looks like a task; that all do is nobody's promise.
                 _ => (self.memory, false),
             };
-            let found = bits & (1 << way) != 0 && (way != NUMBERS || numbered || standing.is_none());
+            let found = bits & (1 << way) != 0 && (way != NUMBERS || numbered || number.is_none());
             if there {
                 ways.push(Way { name, found, promised });
             }

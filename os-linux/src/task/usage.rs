@@ -35,12 +35,21 @@ impl CpuTime {
 }
 
 impl Task<'_, '_> {
-    /// The CPU time of its process: of the threads that are, and of those that were.
+    /// The CPU time of its process: of the threads that are, and of those that were. A thread that leads no process has its own.
     pub(super) fn cpu_time(&self) -> Result<CpuTime, LinuxError> {
         let linux = self.linux;
         let space = linux.space();
         let (fields, shared) = (linux.task_details()?, linux.signal_details()?);
         let read = LinuxError::read("CPU time");
+        let leader = linux.task_ties()?.group_leader;
+        let leads = |at: VirtAddr| Ok::<_, LinuxError>(leader.pointer(space, at).map_err(&read)? == self.at);
+        if !leads(self.at)? {
+            let own = CpuTime {
+                user: fields.user_time.read(space, self.at).map_err(&read)?,
+                system: fields.system_time.read(space, self.at).map_err(&read)?,
+            };
+            return Ok(own.adjusted(fields.run_time.read(space, self.at).map_err(&read)?, CpuTime::default()));
+        }
         let signal = self.pointer(linux.task()?.signal, "signal")?;
         let mut time = CpuTime {
             user: shared.user_time.read(space, signal).map_err(&read)?,
@@ -49,6 +58,11 @@ impl Task<'_, '_> {
         let mut run = shared.run_time.read(space, signal).map_err(&read)?;
         for thread in self.threads()? {
             let at = thread?.at;
+            // Each thread is one process': many that share a list must not each go through all of it.
+            if !leads(at)? {
+                let reason = "its list of threads holds one of another process";
+                return Err(LinuxError::Broken { what: "CPU time", at, reason });
+            }
             time.user = time.user.saturating_add(fields.user_time.read(space, at).map_err(&read)?);
             time.system = time.system.saturating_add(fields.system_time.read(space, at).map_err(&read)?);
             run = run.saturating_add(fields.run_time.read(space, at).map_err(&read)?);
