@@ -278,7 +278,7 @@ impl<'m> Linux<'m> {
         limits: Limits,
         mut files: Option<&mut dyn KernelFiles>,
     ) -> Result<Self, LinuxError> {
-        let Found { mut identity, tables } = find(memory, vcpus)?;
+        let Found { mut identity, tables } = find(memory, vcpus, &limits)?;
         let mut space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
         let kernel_symbols = load_symbols(&space, &mut identity, &limits, &mut files)?;
         let mut known = Known::find(&kernel_symbols);

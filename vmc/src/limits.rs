@@ -58,6 +58,8 @@ pub struct Limits {
     pub all_open_files: usize,
     /// Records of the kernel's log: a log of 2^31 bytes, the largest, has descriptors for 2^26; distributions have 2^13.
     pub log_records: usize,
+    /// Bytes of a log before 5.10 that are read: distributions' have 2^17 to 2^20.
+    pub log_bytes: usize,
     /// Namespaces of a kind: `user.max_net_namespaces` goes with the memory, hosts of containers have thousands.
     pub namespaces: usize,
     /// Sockets and the descriptors among which they are looked for, all together: a busy proxy has a million.
@@ -76,12 +78,16 @@ pub struct Limits {
     pub cpus: usize,
     /// Symbols of one table: a kernel has 90 000 to 250 000, a browser 2 million.
     pub symbols: usize,
+    /// Symbols' names that one search for a kernel's symbol table by its content goes through, wrong places included.
+    pub searched_symbols: usize,
     /// Bytes of one symbol table's strings.
     pub symbol_bytes: usize,
     /// Bytes of one packed symbol table (`.gnu_debugdata`), unpacked, and of the memory that unpacking takes.
     pub debug_data_bytes: usize,
     /// Characters of a demangled name.
     pub demangled_bytes: usize,
+    /// Pages that look like a VMCOREINFO and are followed to a kernel: each earlier boot leaves one.
+    pub kernel_candidates: usize,
     /// Bytes of address space in which a kernel's image is looked for: large ones have some 64 MiB.
     pub kernel_image_bytes: u64,
     /// Bytes of BTF: 4 to 8 MiB in distribution kernels.
@@ -146,6 +152,7 @@ impl Limits {
         open_files: 1 << 21,
         all_open_files: 1 << 23,
         log_records: 1 << 22,
+        log_bytes: 256 << 20,
         namespaces: 1 << 20,
         sockets: 1 << 24,
         hash_buckets: 1 << 24,
@@ -155,9 +162,11 @@ impl Limits {
         page_mappings: 1 << 22,
         cpus: 8192,
         symbols: 1 << 22,
+        searched_symbols: 1 << 25,
         symbol_bytes: 256 << 20,
         debug_data_bytes: 128 << 20,
         demangled_bytes: 2048,
+        kernel_candidates: 1 << 14,
         kernel_image_bytes: 256 << 20,
         btf_bytes: 64 << 20,
         btf_types: 1 << 21,

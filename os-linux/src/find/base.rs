@@ -45,7 +45,7 @@ pub fn ram_base(memory: &dyn PhysMemory) -> Option<PhysAddr> {
     infos.take(16).find_map(|info| {
         let (first, last) = aarch64::extent(&info)?;
         // It lies in memory: so memory begins not behind it, and not so far before it that it ends too early.
-        let lowest = last.get().saturating_sub(region.len).next_multiple_of(ALIGNMENT);
+        let lowest = last.get().saturating_sub(region.len).checked_next_multiple_of(ALIGNMENT)?;
         let places = (lowest..=first.get()).step_by(ALIGNMENT as usize).take(MOST_PLACES as usize);
         let mut places: Vec<u64> = places.filter(|place| *place > 0).collect();
         // RAM begins at round addresses.

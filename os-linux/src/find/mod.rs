@@ -19,7 +19,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use memchr::memmem;
-use vmc::{AddressSpace, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
+use vmc::{AddressSpace, Limits, PageTables, PhysMemory, ReadExt, Vcpus, VirtAddr};
 
 use crate::error::LinuxError;
 use crate::identity::KernelIdentity;
@@ -35,15 +35,15 @@ pub(crate) struct Found {
 }
 
 /// Finds the kernel in `memory`.
-pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
+pub(crate) fn find(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, limits: &Limits) -> Result<Found, LinuxError> {
     if let Some(found) = x86_64::find_by_tables(memory, vcpus) {
         return Ok(found);
     }
-    search(memory, vcpus)
+    search(memory, vcpus, limits)
 }
 
-/// Looks at the start of every page.
-fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxError> {
+/// Looks at the start of every page, until so many as the limit allows have looked right.
+fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, limits: &Limits) -> Result<Found, LinuxError> {
     let roots: Vec<_> = x86_64::vcpu_roots(memory, vcpus).into_iter().map(PageTables::X86_64).collect();
     let runs = |found: &Found| match &found.tables {
         PageTables::Aarch64(tables) => aarch64::runs(memory, vcpus, tables),
@@ -52,10 +52,13 @@ fn search(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> Result<Found, LinuxErro
     let mut count = 0;
     let mut last = None;
     let mut not_running = None;
-    for region in memory.regions() {
+    'pages: for region in memory.regions() {
         for offset in (0..region.len).step_by(4096) {
             let Some(at) = region.start.checked_add(offset) else { break };
             let Some(info) = VmcoreInfo::at(memory, at) else { continue };
+            if count == limits.kernel_candidates {
+                break 'pages;
+            }
             count += 1;
             match verify(memory, info) {
                 Ok(found) if runs(&found) => return Ok(found),
@@ -153,4 +156,45 @@ fn banner_hint(memory: &dyn PhysMemory) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use vmc::PhysAddr;
+    use vmc::memory::FlatMemory;
+    use vmc::vcpu::NoVcpus;
+
+    use super::*;
+
+    /// Memory whose every page is a VMCOREINFO with `text`.
+    fn pages(text: &str, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count * 4096];
+        for page in bytes.chunks_mut(4096) {
+            page[..text.len()].copy_from_slice(text.as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn candidates_without_end_are_not_followed() {
+        let bytes = pages("OSRELEASE=6.1\nSYMBOL(swapper_pg_dir)=ffffffff81000000\n", 40);
+        let memory = FlatMemory::new(PhysAddr::new(0), &bytes);
+        for (most, expected) in [(7, 7), (40, 40), (100, 40)] {
+            let limits = Limits { kernel_candidates: most, ..Limits::default() };
+            match find(&memory, &NoVcpus, &limits) {
+                Err(LinuxError::NotVerified { count, .. }) => assert_eq!(count, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_kernel_at_the_end_of_all_addresses_has_no_base() {
+        let text = "OSRELEASE=6.1\nSYMBOL(swapper_pg_dir)=ffffffffffffff00\nSYMBOL(_stext)=fffffffffffff000\n\
+            NUMBER(kimage_voffset)=0\nPAGESIZE=4096\n";
+        let bytes = pages(text, 2);
+        assert_eq!(ram_base(&FlatMemory::new(PhysAddr::new(0), &bytes)), None);
+    }
 }

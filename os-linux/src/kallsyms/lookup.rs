@@ -22,7 +22,7 @@ impl Kallsyms<'_> {
         let start = self.addresses.get(at)?;
         let first = self.partition_point(|other| other < start);
         let mut text = Vec::new();
-        self.names_from(first / STRIDE).nth(first % STRIDE)?.expand(&mut text);
+        self.names_from(first / STRIDE).nth(first % STRIDE)?.expand(&mut text)?;
         let (_, name) = text.split_first()?;
         Some(KernelSymbol { name: name.to_vec(), address: start })
     }

@@ -37,6 +37,8 @@ pub struct Kallsyms<'m> {
     count: usize,
     /// Where every so-manieth name lies, noted when an address is first looked up.
     places: OnceBox<Vec<u32>>,
+    /// How many bytes of names are unpacked at once.
+    most_bytes: usize,
 }
 
 impl<'m> Kallsyms<'m> {
@@ -87,7 +89,7 @@ impl<'m> Kallsyms<'m> {
             .ok_or_else(|| wrong("it has no _stext"))?;
         let addresses = Addresses::new(offsets, offsets_at, base, index, |at| at == stext)
             .ok_or_else(|| wrong("none of the known encodings gives _stext its address"))?;
-        Ok(Self { names, tokens, addresses, count, places: OnceBox::new() })
+        Ok(Self { names, tokens, addresses, count, places: OnceBox::new(), most_bytes: limits.symbol_bytes })
     }
 
     /// Finds the tables in `image` by their content. `_stext` has to get the address `stext` where that is known, else one
@@ -112,7 +114,14 @@ impl<'m> Kallsyms<'m> {
                 Addresses::new(offsets, at, base, known, right)
             });
             let Some(addresses) = addresses else { continue };
-            let found = Self { names, tokens, addresses, count, places: OnceBox::new() };
+            let found = Self {
+                names,
+                tokens,
+                addresses,
+                count,
+                places: OnceBox::new(),
+                most_bytes: limits.symbol_bytes,
+            };
             let [banner] = found.addresses_of(&["linux_banner"]);
             if banner.is_none_or(|at| space.read_value(at).is_ok_and(|start: [u8; 14]| start == *BANNER)) {
                 return Ok(found);
@@ -160,14 +169,20 @@ impl<'m> Kallsyms<'m> {
         found
     }
 
-    /// All symbols, unpacked.
+    /// All symbols, unpacked: as many as [`Limits::symbol_bytes`] has room for, without those whose names are damaged.
     #[must_use]
     pub fn table(&self) -> SymbolTable {
-        let mut builder = SymbolTableBuilder::with_capacity(self.count);
+        let mut builder = SymbolTableBuilder::with_capacity(self.count.min(self.names.len() / 2));
         let mut text = Vec::new();
+        let mut left = self.most_bytes;
         for (index, name) in Names::new(&self.names, &self.tokens, self.count).enumerate() {
-            name.expand(&mut text);
+            if name.expand(&mut text).is_none() {
+                continue;
+            }
             if let (Some((kind, name)), Some(address)) = (text.split_first(), self.addresses.get(index)) {
+                // The letter and a NUL stand beside the name.
+                let Some(rest) = left.checked_sub(name.len() + 2) else { break };
+                left = rest;
                 builder.push(name, address.get(), 0, char::from(*kind));
             }
         }

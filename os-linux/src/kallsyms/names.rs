@@ -2,7 +2,11 @@
 
 use alloc::vec::Vec;
 
-/// Goes through the names of a table.
+/// Bytes of a name with its type's letter: the kernel's own buffer for one is as large (`KSYM_NAME_LEN` in
+/// `include/linux/kallsyms.h`, 128 before 6.1). No token that a name uses is empty, so it has no more tokens either.
+pub(super) const KSYM_NAME_LEN: usize = 512;
+
+/// Goes through the names of a table; one that is too long for the kernel ends it, as a cut one does.
 #[derive(Clone, Debug)]
 pub(super) struct Names<'t> {
     rest: &'t [u8],
@@ -68,6 +72,9 @@ impl<'t> Iterator for Names<'t> {
             let (second, rest) = rest.split_first()?;
             (usize::from(first & 0x7f) | (usize::from(*second) << 7), rest)
         };
+        if len > KSYM_NAME_LEN {
+            return None;
+        }
         let (packed, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
         Some(Name { packed, tokens: self.tokens })
@@ -108,17 +115,24 @@ impl Name<'_> {
         }
     }
 
-    /// The type's letter and the name, into `text`.
-    pub(super) fn expand(&self, text: &mut Vec<u8>) {
+    /// The type's letter and the name, into `text`; nothing where the name is too long for the kernel.
+    pub(super) fn expand(&self, text: &mut Vec<u8>) -> Option<()> {
         text.clear();
         for index in 0..self.packed.len() {
-            text.extend_from_slice(self.token(index).unwrap_or_default());
+            let token = self.token(index)?;
+            if text.len() + token.len() > KSYM_NAME_LEN {
+                return None;
+            }
+            text.extend_from_slice(token);
         }
+        Some(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn tokens() -> Vec<Vec<u8>> {
@@ -134,7 +148,7 @@ mod tests {
         let packed = [4, 200, b'f', b'o', b'o', 3, b'd', 201, b'x', 1, b't'];
         let names: Vec<Name<'_>> = Names::new(&packed, &tokens, 3).collect();
         let mut text = Vec::new();
-        names[0].expand(&mut text);
+        names[0].expand(&mut text).unwrap();
         assert_eq!(text, b"Tsys_foo");
         assert!(names[0].is("sys_foo") && !names[0].is("sys_fo") && !names[0].is("sys_fooo"));
         assert!(names[1].is("x") && names[2].is(""));
@@ -149,6 +163,27 @@ mod tests {
         let mut packed = Vec::from([0x80 | 2, 1]);
         packed.extend([b'a'; 130]);
         assert_eq!(Names::new(&packed, &tokens, 5).map(|name| name.packed.len()).collect::<Vec<_>>(), [130]);
+    }
+
+    #[test]
+    fn names_that_are_too_long_are_none() {
+        let mut tokens = tokens();
+        tokens[202] = vec![b'x'; 0xffff];
+        tokens[203] = vec![b'x'; KSYM_NAME_LEN - 1];
+        let mut text = Vec::new();
+        let mut expand = |packed: &[u8]| {
+            let name = Names::new(packed, &tokens, 1).next()?;
+            let whole = name.expand(&mut text);
+            assert!(text.capacity() < 4 * KSYM_NAME_LEN);
+            whole.map(|()| text.len())
+        };
+        assert_eq!(expand(&[2, b'T', 202]), None);
+        assert_eq!(expand(&[3, b'T', 203, b'y']), None);
+        assert_eq!(expand(&[2, b'T', 203]), Some(KSYM_NAME_LEN));
+        // 32 767 tokens, each of them empty.
+        let mut packed = Vec::from([0xff, 0xff]);
+        packed.extend([201; 0x7fff]);
+        assert_eq!(expand(&packed), None);
     }
 
     #[test]

@@ -37,22 +37,45 @@ pub(super) struct Tables {
     pub(super) offsets: Vec<(VirtAddr, Option<u64>)>,
 }
 
+/// What one search may still go through.
+#[derive(Debug)]
+struct Budget {
+    /// Names; of those that are looked at closely, bytes.
+    names: usize,
+    /// No table has more symbols.
+    symbols: usize,
+}
+
+impl Budget {
+    const fn of(limits: &Limits) -> Self {
+        Self { names: limits.searched_symbols, symbols: limits.symbols }
+    }
+
+    /// Nothing where that is more than is left; then nothing is left.
+    fn spend(&mut self, names: usize) -> Option<()> {
+        let left = self.names.checked_sub(names);
+        self.names = left.unwrap_or(0);
+        left.map(|_| ())
+    }
+}
+
 /// All tables in the kernel's image that fit together.
 pub(super) fn search(space: &AddressSpace<'_>, image: &Image, limits: &Limits) -> Vec<Tables> {
     let mut found = Vec::new();
+    let mut budget = Budget::of(limits);
     for (start, len) in image.stretches() {
         let bytes = Image::bytes(space, start, len);
         for anchor in memmem::find_iter(&bytes, DIGITS).take(ANCHORS) {
-            found.extend(tables_at(&bytes, anchor, start, limits));
+            found.extend(tables_at(&bytes, anchor, start, &mut budget));
         }
     }
     found
 }
 
 /// The tables whose token '0' is at `anchor`.
-fn tables_at(bytes: &[u8], anchor: usize, start: VirtAddr, limits: &Limits) -> Option<Tables> {
+fn tables_at(bytes: &[u8], anchor: usize, start: VirtAddr, budget: &mut Budget) -> Option<Tables> {
     let (tokens, table, index) = tokens_at(bytes, anchor)?;
-    let names = names_before(bytes, table, &tokens, limits)?;
+    let names = names_before(bytes, table, &tokens, budget)?;
     let at = |place: usize| start.wrapping_add(place as u64);
     let size = names.count.checked_mul(4)?;
     let mut offsets = Vec::new();
@@ -111,7 +134,7 @@ struct NameTable {
 }
 
 /// The names that lie before `table`, by their number in front of them and the markers behind.
-fn names_before(bytes: &[u8], table: usize, tokens: &[Vec<u8>], limits: &Limits) -> Option<NameTable> {
+fn names_before(bytes: &[u8], table: usize, tokens: &[Vec<u8>], budget: &mut Budget) -> Option<NameTable> {
     let lowest = table.saturating_sub(NAMES_BYTES).next_multiple_of(8);
     let area = bytes.get(..table)?;
     let mut place = (table & !7).checked_sub(8)?;
@@ -120,12 +143,15 @@ fn names_before(bytes: &[u8], table: usize, tokens: &[Vec<u8>], limits: &Limits)
             let Some(number) = place.checked_sub(align) else { continue };
             let count = u64_at(bytes, number).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
             // No name has less than two bytes.
-            if count == 0 || count > limits.symbols || count > (table - place) / 2 {
+            if count == 0 || count > budget.symbols || count > (table - place) / 2 {
                 continue;
             }
-            if let Some(len) = names_fit(area, place, count, tokens) {
+            if let Some(len) = names_fit(area, place, count, tokens, budget) {
                 return Some(NameTable { count, number, place, len });
             }
+        }
+        if budget.names == 0 {
+            return None;
         }
         place -= 8;
     }
@@ -133,11 +159,19 @@ fn names_before(bytes: &[u8], table: usize, tokens: &[Vec<u8>], limits: &Limits)
 }
 
 /// Are there `count` names at `place`, with markers behind them? Then how many bytes they take.
-fn names_fit(area: &[u8], place: usize, count: usize, tokens: &[Vec<u8>]) -> Option<usize> {
+fn names_fit(
+    area: &[u8],
+    place: usize,
+    count: usize,
+    tokens: &[Vec<u8>],
+    budget: &mut Budget,
+) -> Option<usize> {
     let packed = area.get(place..)?;
     let mut text = Vec::new();
     for name in Names::new(packed, tokens, count.min(CLOSE_LOOK)) {
-        name.expand(&mut text);
+        let whole = name.expand(&mut text);
+        budget.spend(1 + text.len())?;
+        whole?;
         let (kind, name) = text.split_first()?;
         let plausible = kind.is_ascii_alphabetic() || *kind == b'?';
         if !plausible || name.is_empty() || !name.iter().all(u8::is_ascii_graphic) {
@@ -150,9 +184,11 @@ fn names_fit(area: &[u8], place: usize, count: usize, tokens: &[Vec<u8>]) -> Opt
         markers.push(packed.len() - names.rest().len());
         let left = count - (markers.len() - 1) * 256;
         if left <= 256 {
+            budget.spend(left)?;
             names.nth(left - 1)?;
             break;
         }
+        budget.spend(256)?;
         names.nth(255)?;
     }
     let len = packed.len() - names.rest().len();

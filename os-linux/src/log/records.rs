@@ -61,39 +61,80 @@ impl Linux<'_> {
             return Err(LinuxError::Broken { what: "the kernel's log", at, reason });
         }
         let sequence = known.log_first_sequence.and_then(|at| space.read_u64(at).ok()).unwrap_or(0);
-        let (buffer, broken) = space.read_part(at, len as usize);
-        let mut found = records(&buffer, first as usize, next as usize, layout, self.limits().log_records);
+        let limits = self.limits();
+        let read_len = (len as usize).min(limits.log_bytes);
+        let (buffer, broken) = space.read_part(at, read_len);
+        let (mut found, cut) = records(&buffer, first as usize, next as usize, layout, limits.log_records);
         for (record, number) in found.iter_mut().zip(sequence..) {
             record.sequence = number;
         }
-        if let Some(why) = broken.filter(|_| found.is_empty()) {
-            return Err(read(why));
+        if let Some(cut) = cut {
+            let why = match broken {
+                Some(why) if cut == Cut::Short => read(why),
+                None if cut == Cut::Short && (len as usize) > read_len => {
+                    LinuxError::TooMany { what: "the bytes of the kernel's log", limit: limits.log_bytes }
+                }
+                _ if cut == Cut::Limit => {
+                    LinuxError::TooMany { what: "the records of the kernel's log", limit: limits.log_records }
+                }
+                _ => {
+                    let reason = "its records do not follow one another to their end";
+                    LinuxError::Broken { what: "the kernel's log", at, reason }
+                }
+            };
+            // What is there is shown, and behind it why there is no more.
+            let Some(last) = found.last_mut() else { return Err(why) };
+            last.errors.push(limits, "what follows", &why);
         }
         Ok(found)
     }
 }
 
-/// The records from `first` up to `next`; it ends where they no longer follow each other.
-fn records(buffer: &[u8], first: usize, next: usize, layout: Layout, most: usize) -> Vec<LogRecord> {
+/// Why records end before the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The next one lies where there are no bytes.
+    Short,
+    /// They no longer follow each other.
+    Chain,
+    /// There are more than the limit.
+    Limit,
+}
+
+/// The records from `first` up to `next`, and why not all, where the walk ended before that.
+fn records(
+    buffer: &[u8],
+    first: usize,
+    next: usize,
+    layout: Layout,
+    most: usize,
+) -> (Vec<LogRecord>, Option<Cut>) {
     let mut found = Vec::new();
     let (mut at, mut wrapped) = (first, false);
-    while found.len() < most && (at != next || (found.is_empty() && !wrapped && first != next)) {
-        let Some(record) = buffer.get(at..) else { break };
-        let Some(len) = u16_at(record, layout.len).map(usize::from) else { break };
+    while at != next {
+        if found.len() >= most {
+            return (found, Some(Cut::Limit));
+        }
+        let Some(record) = buffer.get(at..) else { return (found, Some(Cut::Short)) };
+        let Some(len) = u16_at(record, layout.len).map(usize::from) else {
+            return (found, Some(Cut::Short));
+        };
         if len == 0 {
             // Once: a buffer of nothing has no end.
             if wrapped {
-                break;
+                return (found, Some(Cut::Chain));
             }
             (at, wrapped) = (0, true);
             continue;
         }
         let fields =
             (u64_at(record, layout.time), u16_at(record, layout.text_len), u8_at(record, layout.flags));
-        let (Some(time), Some(text_len), Some(flags)) = fields else { break };
+        let (Some(time), Some(text_len), Some(flags)) = fields else {
+            return (found, Some(Cut::Short));
+        };
         let end = layout.size.saturating_add(usize::from(text_len));
         if len < layout.size || (wrapped && at < next && at + len > next) {
-            break;
+            return (found, Some(Cut::Chain));
         }
         let text = record.get(layout.size..end.min(len));
         found.push(LogRecord {
@@ -103,9 +144,12 @@ fn records(buffer: &[u8], first: usize, next: usize, layout: Layout, most: usize
             message: text.map(lossless),
             errors: RowErrors::default(),
         });
+        if text.is_none() {
+            return (found, Some(Cut::Short));
+        }
         at += len;
     }
-    found
+    (found, None)
 }
 
 #[cfg(test)]
@@ -127,7 +171,7 @@ mod tests {
     }
 
     fn texts(buffer: &[u8], first: usize, next: usize) -> Vec<(u64, u8, String)> {
-        let found = records(buffer, first, next, LAYOUT, 100);
+        let (found, _) = records(buffer, first, next, LAYOUT, 100);
         found.into_iter().map(|r| (r.time, r.level, r.message.unwrap_or_default())).collect()
     }
 
@@ -142,6 +186,23 @@ mod tests {
         let first = parts[2].len() + 8;
         assert_eq!(texts(&round, first, parts[2].len()), all);
         assert_eq!(texts(&whole, 0, 0), []);
+    }
+
+    #[test]
+    fn a_log_that_was_cut_says_why() {
+        let whole = [record(1, 6, "one"), record(2, 3, "two")].concat();
+        let cut = |buffer: &[u8], first, next, most| {
+            let (found, cut) = records(buffer, first, next, LAYOUT, most);
+            (found.len(), cut)
+        };
+        let all = whole.len();
+        assert_eq!(cut(&whole, 0, all, 2), (2, None));
+        assert_eq!(cut(&whole, 0, all, 1), (1, Some(Cut::Limit)));
+        assert_eq!(cut(&whole[..all / 2], 0, all, 9), (1, Some(Cut::Short)));
+        assert_eq!(cut(&[0; 64], 8, 32, 9), (0, Some(Cut::Chain)));
+        let mut damaged = whole.clone();
+        damaged[all / 2 + LAYOUT.len] = 3;
+        assert_eq!(cut(&damaged, 0, all, 9), (1, Some(Cut::Chain)));
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Linux<'_> {
             if root.is_null() {
                 continue;
             }
-            let Ok(encoded) = space.read_value::<u64>(root.wrapping_add(index * size + map)) else {
+            let Ok(encoded) = space.read_value::<u64>(root.wrapping_add((index * size).wrapping_add(map)))
+            else {
                 continue;
             };
             let base = encoded & !SECTION_FLAGS;

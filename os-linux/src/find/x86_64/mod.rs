@@ -160,9 +160,10 @@ pub(super) fn verify(memory: &dyn PhysMemory, info: VmcoreInfo) -> Result<Found,
             physical(stext.get())
         )));
     }
+    // What costs least comes first: looking for an address elsewhere takes thousands of walks.
+    let identity = system_names(&space, info)?;
     if let Some(at) = elsewhere(&space, stext, mapped) {
         return Err(wrong(format!("its page table does not map {at} to where its image lies")));
     }
-    let identity = system_names(&space, info)?;
     Ok(Found { identity, tables })
 }

@@ -85,7 +85,9 @@ fn every_order_is_found() {
                     let order = Order { before, align, marker, sequences };
                     let (bytes, offsets, names) = written(&order, count);
                     let anchor = memmem::find(&bytes, DIGITS).unwrap();
-                    let found = tables_at(&bytes, anchor, VirtAddr::new(START), &Limits::default()).unwrap();
+                    let found =
+                        tables_at(&bytes, anchor, VirtAddr::new(START), &mut Budget::of(&Limits::default()))
+                            .unwrap();
                     assert_eq!((found.count, found.names), (count, VirtAddr::new(START + names as u64)));
                     let expected = (VirtAddr::new(START + offsets as u64), Some(BASE));
                     assert!(found.offsets.contains(&expected), "{before} {align} {:?}", found.offsets);
@@ -100,7 +102,8 @@ fn damaged_tables_are_none() {
     let order = Order { before: true, align: 8, marker: 4, sequences: false };
     let (bytes, _, names) = written(&order, 600);
     let anchor = memmem::find(&bytes, DIGITS).unwrap();
-    let search = |bytes: &[u8]| tables_at(bytes, anchor, VirtAddr::new(START), &Limits::default());
+    let search =
+        |bytes: &[u8]| tables_at(bytes, anchor, VirtAddr::new(START), &mut Budget::of(&Limits::default()));
     // The lengths of names 0 and 100, the number of names, a token, the index.
     let changes = [names, names + 792, names - 8, anchor + 1, anchor + 1200];
     for at in changes {
@@ -112,5 +115,26 @@ fn damaged_tables_are_none() {
         let _ = search(&bytes[..cut]);
     }
     let few = Limits { symbols: 599, ..Limits::default() };
-    assert!(tables_at(&bytes, anchor, VirtAddr::new(START), &few).is_none());
+    assert!(tables_at(&bytes, anchor, VirtAddr::new(START), &mut Budget::of(&few)).is_none());
+}
+
+#[test]
+fn words_that_pass_as_counts_and_as_names_cost_no_more_than_the_budget() {
+    let order = Order { before: true, align: 8, marker: 4, sequences: false };
+    let (whole, _, _) = written(&order, 600);
+    let table = memmem::find(&whole, DIGITS).unwrap();
+    let (tokens, table, _) = tokens_at(&whole, table).unwrap();
+    assert_eq!(tokens.len(), 256);
+    // 87 047 as a word; as a name, seven tokens. Four megabytes of them lie where the names should.
+    let mut bytes = b"\x07\x54\x01\0\0\0\0\0".repeat(4 << 17);
+    bytes.extend(&whole[table..]);
+    let anchor = memmem::find(&bytes, DIGITS).unwrap();
+    let mut budget = Budget { names: 100_000, symbols: 1 << 22 };
+    assert!(tables_at(&bytes, anchor, VirtAddr::new(START), &mut budget).is_none());
+    assert_eq!(budget.names, 0);
+    // The true tables take little of it.
+    let mut budget = Budget { names: 100_000, symbols: 1 << 22 };
+    let anchor = memmem::find(&whole, DIGITS).unwrap();
+    assert!(tables_at(&whole, anchor, VirtAddr::new(START), &mut budget).is_some());
+    assert!(budget.names > 90_000, "{budget:?}");
 }
