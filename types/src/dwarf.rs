@@ -54,6 +54,7 @@ pub struct DwarfTypes {
     /// Structures and unions with members, by the hash of their name: where the first of each stands.
     named: HashMap<u64, usize>,
     depth: usize,
+    most_members: usize,
 }
 
 impl DwarfTypes {
@@ -62,7 +63,13 @@ impl DwarfTypes {
     /// # Errors
     /// [`TypesError`] where they are damaged, or have no structure.
     pub fn load(sections: Sections, limits: &Limits) -> Result<Self, TypesError> {
-        let mut types = Self { sections, units: Vec::new(), named: HashMap::new(), depth: limits.type_depth };
+        let mut types = Self {
+            sections,
+            units: Vec::new(),
+            named: HashMap::new(),
+            depth: limits.type_depth,
+            most_members: limits.type_members,
+        };
         let (mut units, mut named) = (Vec::new(), HashMap::new());
         let info = DebugInfo::new(&types.sections.info, LittleEndian);
         let mut headers = info.units();
@@ -134,6 +141,10 @@ impl Graph for DwarfTypes {
 
     fn depth(&self) -> usize {
         self.depth
+    }
+
+    fn most_members(&self) -> usize {
+        self.most_members
     }
 }
 

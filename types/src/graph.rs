@@ -8,6 +8,9 @@ use vmc::Limits;
 use vmc::layout::{LayoutError, Member, StructLayout, StructMember};
 use vmc::text::lossless;
 
+/// Anonymous structures of anonymous structures: few types make more members than anyone can go through.
+const TOO_MANY: &str = "it has more members than the limit";
+
 /// A type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind<'n, Id> {
@@ -56,6 +59,9 @@ pub(crate) trait Graph {
 
     /// How deep types may nest or refer to one another.
     fn depth(&self) -> usize;
+
+    /// How many members are gone through until one is found.
+    fn most_members(&self) -> usize;
 }
 
 fn damaged<G: Graph>(graph: &G, id: G::Id, reason: &'static str) -> LayoutError {
@@ -138,11 +144,13 @@ type Found<'g, Id> = (Part<'g, Id>, u64);
 /// The member `name` of the structure `id`, and its offset in bits; anonymous members are searched through.
 fn find<'g, G: Graph>(graph: &'g G, id: G::Id, name: &[u8]) -> Result<Option<Found<'g, G::Id>>, LayoutError> {
     let mut open: Vec<(G::Id, u64, usize)> = Vec::from([(id, 0, 0)]);
+    let mut left = graph.most_members();
     while let Some((id, base, depth)) = open.pop() {
         if depth > graph.depth() {
             return Err(damaged(graph, id, "its anonymous members lead too deep"));
         }
         for part in members(graph, id)?.unwrap_or_default() {
+            left = left.checked_sub(1).ok_or_else(|| damaged(graph, id, TOO_MANY))?;
             let at = base.saturating_add(part.bit_offset);
             if part.name == name {
                 return Ok(Some((part, at)));
@@ -164,11 +172,13 @@ pub(crate) fn layout<G: Graph>(graph: &G, name: &str, limits: &Limits) -> Result
     let size = byte_size(graph, id)?;
     let mut found = Vec::new();
     let mut open: Vec<(G::Id, u64, usize)> = Vec::from([(id, 0, 0)]);
+    let mut left = limits.type_members;
     while let Some((id, base, depth)) = open.pop() {
-        if depth > graph.depth() || found.len() > limits.btf_types {
+        if depth > graph.depth() {
             return Err(damaged(graph, id, "its anonymous members lead too deep"));
         }
         for part in members(graph, id)?.unwrap_or_default() {
+            left = left.checked_sub(1).ok_or_else(|| damaged(graph, id, TOO_MANY))?;
             let bit_offset = base.saturating_add(part.bit_offset);
             if part.name.is_empty() {
                 if let Some(inner) = strip(graph, part.of)? {

@@ -90,6 +90,7 @@ pub struct IsfTypes {
     named: HashMap<String, u32>,
     symbols: BTreeMap<String, Symbol>,
     depth: usize,
+    most_members: usize,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,7 @@ impl IsfTypes {
             named: HashMap::with_capacity(file.user_types.len()),
             symbols: file.symbols,
             depth: limits.type_depth,
+            most_members: limits.type_members,
         };
         let mut builder = Builder { plain: HashMap::new(), void: 0 };
         // Numbers first: structures refer to each other.
@@ -281,6 +283,10 @@ impl Graph for IsfTypes {
 
     fn depth(&self) -> usize {
         self.depth
+    }
+
+    fn most_members(&self) -> usize {
+        self.most_members
     }
 }
 

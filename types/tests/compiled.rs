@@ -35,6 +35,7 @@ struct outer {
     int (*function)(int);
     word_t words[2][5];
     enum colour colour;
+    char bytes256[256], bytes65536[65536]; short shorts256[3][256];
     unsigned one:1, five:5, eleven:11;
     long long wide:40;
     struct { unsigned char deep:3, deeper:4; } packed_bits;
@@ -52,7 +53,8 @@ struct outer global; struct inner other; union both third;
 int main(void) {
     SAY(outer, first); SAY(outer, anon_a); SAY(outer, anon_b); SAY(outer, anon_c); SAY(outer, aliased);
     SAY(outer, aliased.s); SAY(outer, choice); SAY(outer, choice.l); SAY(outer, choice.i.s); SAY(outer, pointer);
-    SAY(outer, function); SAY(outer, words); SAY(outer, colour); SAY(outer, packed_bits); SAY(inner, s);
+    SAY(outer, function); SAY(outer, words); SAY(outer, colour);
+    SAY(outer, bytes256); SAY(outer, bytes65536); SAY(outer, shorts256); SAY(outer, packed_bits); SAY(inner, s);
     BITS(one); BITS(five); BITS(eleven); BITS(wide); BITS(packed_bits.deep); BITS(packed_bits.deeper);
     printf("outer . 0 %zu\ninner . 0 %zu\n", sizeof(struct outer), sizeof(struct inner));
     return 0;
@@ -133,7 +135,7 @@ fn layouts_are_those_of_the_program() {
             assert_eq!(told, (offset, size), "{options:?} {line}");
             compared += 1;
         }
-        assert_eq!(compared, 23);
+        assert_eq!(compared, 26);
         let words = layout.members.iter().find(|member| member.name == "words").unwrap();
         assert_eq!((words.type_name.as_str(), words.bit_size), ("word_t[10]", 640));
         let pointer = layout.members.iter().find(|member| member.name == "pointer").unwrap();

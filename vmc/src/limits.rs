@@ -96,6 +96,9 @@ pub struct Limits {
     pub btf_types: usize,
     /// How deep types may nest or refer to one another until a size or a member is found.
     pub type_depth: usize,
+    /// Members that are gone through until one is found or all are listed, those of anonymous structures included:
+    /// `struct task_struct` has some three hundred.
+    pub type_members: usize,
     /// Bytes of one unwind section (`.eh_frame`, `.eh_frame_hdr`): a browser's has some 30 MiB.
     pub unwind_bytes: usize,
     /// Bytes of one CIE or FDE: the largest of a browser's have some ten thousand.
@@ -171,6 +174,7 @@ impl Limits {
         btf_bytes: 64 << 20,
         btf_types: 1 << 21,
         type_depth: 32,
+        type_members: 1 << 20,
         unwind_bytes: 128 << 20,
         unwind_entry_bytes: 256 << 10,
         unwind_walk_bytes: 4 << 20,

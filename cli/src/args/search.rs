@@ -7,8 +7,7 @@ use super::values::context;
 /// What is searched for, and where.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct SearchFor {
-    /// Text, as it stands
-    #[arg(allow_hyphen_values = true)]
+    /// Text, as it stands; one that begins with - goes behind --
     pub(crate) pattern: String,
     /// PATTERN is bytes: pairs of hexadecimal digits, ? for any digit
     #[arg(long, conflicts_with_all = ["utf16", "regex", "ignore_case"])]

@@ -17,6 +17,9 @@ use vmc::{AddressSpace, Limits, ReadExt, VirtAddr};
 use crate::error::LinuxError;
 use parse::{Header, Kind, RawType};
 
+/// Anonymous structures of anonymous structures: few types make more members than anyone can go through.
+const TOO_MANY: &str = "it has more members than the limit";
+
 /// The kernel's types.
 #[derive(Debug)]
 pub struct Btf<'m> {
@@ -27,6 +30,7 @@ pub struct Btf<'m> {
     /// Named structures and unions, by the hash of their name.
     named: HashMap<u64, u32>,
     depth: usize,
+    most_members: usize,
     /// The kernel's types, where these are a module's: its numbers and strings go on behind them.
     base: Option<&'m Btf<'m>>,
 }
@@ -98,7 +102,15 @@ impl<'m> Btf<'m> {
             places.push(u32::try_from(at).map_err(|_| "it is larger than 4 GiB")?);
             at += raw.len;
         }
-        Ok(Btf { data, header, places, named, depth: limits.type_depth, base })
+        Ok(Btf {
+            data,
+            header,
+            places,
+            named,
+            depth: limits.type_depth,
+            most_members: limits.type_members,
+            base,
+        })
     }
 
     /// How many types there are.

@@ -8,8 +8,8 @@ use vmc::Limits;
 use vmc::layout::{LayoutError, StructLayout, StructMember};
 use vmc::text::lossless;
 
-use super::Btf;
 use super::parse::{Kind, array, members};
+use super::{Btf, TOO_MANY};
 
 /// The structure number `id`.
 pub(super) fn layout(
@@ -22,12 +22,14 @@ pub(super) fn layout(
     let mut found = Vec::new();
     // The members of anonymous structures come where these stand: what is open is kept as a stack, last first.
     let mut open: Vec<(u32, u64, usize)> = Vec::from([(id, 0, 0)]);
+    let mut left = limits.type_members;
     while let Some((id, base, depth)) = open.pop() {
-        if depth > limits.type_depth || found.len() > limits.btf_types {
+        if depth > limits.type_depth {
             return Err(LayoutError::Damaged { id, reason: "its anonymous members lead too deep" });
         }
         let raw = btf.raw(id)?;
         for member in members(btf.section(id), &raw) {
+            left = left.checked_sub(1).ok_or(LayoutError::Damaged { id, reason: TOO_MANY })?;
             let bit_offset = base.saturating_add(member.bit_offset);
             let inner = btf.strip(member.id)?;
             if member.name == 0 && matches!(btf.raw(inner)?.kind, Kind::Struct | Kind::Union) {

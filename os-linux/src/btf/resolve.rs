@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use vmc::layout::{LayoutError, Member};
 
-use super::Btf;
 use super::parse::{Kind, RawMember, array, members};
+use super::{Btf, TOO_MANY};
 
 impl Btf<'_> {
     /// The type behind typedefs and qualifiers.
@@ -53,12 +53,14 @@ impl Btf<'_> {
     /// The member `name` of structure `id` and its bit offset in it; anonymous members are searched through.
     fn find(&self, id: u32, name: &str) -> Result<Option<(RawMember, u64)>, LayoutError> {
         let mut open: Vec<(u32, u64, usize)> = Vec::from([(id, 0, 0)]);
+        let mut left = self.most_members;
         while let Some((id, base, depth)) = open.pop() {
             if depth > self.depth {
                 return Err(LayoutError::Damaged { id, reason: "its anonymous members lead too deep" });
             }
             let raw = self.raw(id)?;
             for member in members(self.section(id), &raw) {
+                left = left.checked_sub(1).ok_or(LayoutError::Damaged { id, reason: TOO_MANY })?;
                 let at = base.saturating_add(member.bit_offset);
                 if member.name != 0 {
                     if self.string(member.name) == name.as_bytes() {

@@ -107,6 +107,24 @@ fn circles_end() {
     assert!(btf.layout("s", &Limits::default()).is_err());
 }
 
+/// Thirty structures, each with the next one twice: a thousand million members, and none of them has the name.
+#[test]
+fn few_types_with_many_members_are_no_endless_search() {
+    let mut w = Writer::default();
+    for inner in 2..32 {
+        w.structure(if inner == 2 { "bomb" } else { "" }, 8, &[("", inner, 0), ("", inner, 0)]);
+    }
+    w.structure("", 8, &[]);
+    let btf = parse(w.bytes()).unwrap();
+    let many =
+        |why: LayoutError| assert!(matches!(why, LayoutError::Damaged { reason, .. } if reason == TOO_MANY));
+    many(btf.member("bomb", "a").unwrap_err());
+    many(btf.layout("bomb", &Limits::default()).unwrap_err());
+    let few = Limits { type_members: 4, ..Limits::default() };
+    let task = Btf::parse(Cow::Owned(sample().bytes()), &few).unwrap();
+    many(task.layout("task", &few).unwrap_err());
+}
+
 #[test]
 fn damaged_data_is_refused_not_believed() {
     let whole = sample().bytes();

@@ -142,13 +142,14 @@ fn location(value: AttributeValue<Slice<'_>>) -> Option<u64> {
     gimli::Reader::read_uleb128(&mut Slice::new(number, LittleEndian)).ok()
 }
 
-/// The highest index of an array. Of one without elements it is -1, in as many bytes as the compiler took.
+/// The highest index of an array. Of one without elements it is -1, signed or as wide as a `size_t`; in one or two bytes it
+/// is 255 or 65535: compilers take the shortest form for those of `char[256]`.
 fn upper_bound(value: AttributeValue<Slice<'_>>) -> Option<u64> {
     match value {
         AttributeValue::Sdata(-1)
-        | AttributeValue::Data1(0xff)
-        | AttributeValue::Data2(0xffff)
-        | AttributeValue::Data4(0xffff_ffff) => None,
+        | AttributeValue::Data4(u32::MAX)
+        | AttributeValue::Data8(u64::MAX)
+        | AttributeValue::Udata(u64::MAX) => None,
         other => other.udata_value(),
     }
 }

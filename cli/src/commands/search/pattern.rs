@@ -13,6 +13,9 @@ pub(crate) struct Pattern {
     pub(crate) regex: Regex,
     /// How many bytes behind its first one a match may need.
     pub(crate) reach: usize,
+    /// Matches may begin within others: so they may not where their ends are not known before, or each would have as many
+    /// as it has bytes.
+    pub(crate) overlaps: bool,
 }
 
 impl Pattern {
@@ -44,7 +47,7 @@ impl Pattern {
             .build();
         // Its own messages have several lines; the last tells what is wrong.
         let wrong = |why: regex::Error| why.to_string().lines().last().unwrap_or_default().trim().to_owned();
-        Ok(Self { regex: regex.map_err(wrong)?, reach })
+        Ok(Self { regex: regex.map_err(wrong)?, reach, overlaps: !what.regex })
     }
 }
 

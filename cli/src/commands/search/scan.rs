@@ -8,6 +8,8 @@ use super::pattern::Pattern;
 
 /// What is searched at once by one thread.
 const WINDOW: u64 = 4 << 20;
+/// How much of a window is gone through at once: what one match may cost, with the pattern's reach.
+const STRIDE: usize = 16 << 10;
 /// How many windows are handed out at once.
 const BATCH: usize = 64;
 
@@ -106,7 +108,8 @@ fn windows(run: Run, reach: usize) -> impl Iterator<Item = Window> {
     })
 }
 
-/// The first `most` matches of `pattern` in `runs`, ascending; matches that overlap are all told.
+/// The first `most` matches of `pattern` in `runs`, ascending; matches that overlap are all told,
+/// but for those of regular expressions.
 pub(super) fn search(
     memory: Memory<'_>,
     runs: impl Iterator<Item = Run>,
@@ -124,29 +127,52 @@ pub(super) fn search(
         }
         let left = most - found.len();
         let parts: Vec<Vec<Found>> =
-            batch.par_iter().map(|window| in_window(memory, window, pattern, left)).collect();
-        found.extend(parts.into_iter().flatten().take(left));
+            batch.par_iter().map(|window| in_window(memory, window, pattern, left, None)).collect();
+        for (window, mut part) in batch.iter().zip(parts) {
+            // A match of the window before may reach into this one.
+            let last = found.last().filter(|_| !pattern.overlaps);
+            if let (Some(last), Some(first)) = (last, part.first())
+                && let end = last.at.saturating_add(last.len as u64)
+                && first.at < end
+            {
+                part = in_window(memory, window, pattern, left, Some(end));
+            }
+            found.extend(part.into_iter().take(most - found.len()));
+        }
         done += batch.iter().map(|window| window.own as u64).sum::<u64>();
         told(done);
     }
     found
 }
 
-fn in_window(memory: Memory<'_>, window: &Window, pattern: &Pattern, most: usize) -> Vec<Found> {
+/// The matches that begin in `window`, and not before `from`.
+fn in_window(
+    memory: Memory<'_>,
+    window: &Window,
+    pattern: &Pattern,
+    most: usize,
+    from: Option<u64>,
+) -> Vec<Found> {
     let mut buffer = Vec::new();
     let start = window.start - window.before as u64;
     let bytes = memory.lend(start, window.before + window.own + window.behind, &mut buffer);
     let bytes = bytes.unwrap_or_default();
     let mut found = Vec::new();
-    let mut at = window.before;
-    while let Some(next) = (at <= bytes.len()).then(|| pattern.regex.find_at(bytes, at)).flatten() {
-        if next.start() >= window.before + window.own || found.len() >= most {
-            break;
-        }
+    let mut at = from.and_then(|from| usize::try_from(from.checked_sub(start)?).ok()).unwrap_or(0);
+    at = at.max(window.before);
+    let end = (window.before + window.own).min(bytes.len());
+    while at < end && found.len() < most {
+        // An expression may go on to the end of what it is given for each of its matches.
+        let behind = at.saturating_add(STRIDE).min(end);
+        let piece = bytes.get(..behind.saturating_add(pattern.reach)).unwrap_or(bytes);
+        let Some(next) = pattern.regex.find_at(piece, at).filter(|next| next.start() < behind) else {
+            at = behind;
+            continue;
+        };
         if !next.is_empty() {
             found.push(Found { at: start + next.start() as u64, len: next.len() });
         }
-        at = next.start() + 1;
+        at = if pattern.overlaps { next.start() + 1 } else { next.end().max(next.start() + 1) };
     }
     found
 }
@@ -179,6 +205,35 @@ mod tests {
         // Empty matches are none, and what only looks like the start of a line at a window's start is none.
         assert!(search("x*", true, 100).is_empty());
         assert!(search("^", true, 100).is_empty());
+        // Each is told once, not once more from each of its bytes, and also where windows meet.
+        assert_eq!(search("[a-z]+", true, 100), places);
+        assert_eq!(search("[a-z]+e", true, 100), places);
         assert_eq!(search(r"^needle", true, 100), [0]);
+    }
+
+    #[test]
+    fn expressions_that_take_everything_end() {
+        let ram = vec![b'A'; WINDOW as usize + 100_000];
+        let memory = FlatMemory::new(PhysAddr::new(0), &ram);
+        let run = Run { start: 0, len: ram.len() as u64 };
+        let search = |pattern: &str, regex, most| {
+            let what = SearchFor { pattern: pattern.to_owned(), regex, ..SearchFor::default() };
+            let pattern = Pattern::new(&what).unwrap();
+            search(Memory::Physical(&memory), [run].into_iter(), &pattern, most, |_| ())
+        };
+        // Every byte is in one match.
+        let mut end = 0;
+        for found in search("(?s).*", true, usize::MAX) {
+            assert_eq!(found.at, end);
+            end += found.len as u64;
+        }
+        assert_eq!(end, ram.len() as u64);
+        // Each match is a byte long and takes a look at everything behind it.
+        assert_eq!(search(".*[^A]|A", true, 1000).len(), 1000);
+        // Text may begin within itself.
+        assert_eq!(
+            search("AAAA", false, 100).iter().map(|found| found.at).collect::<Vec<_>>(),
+            (0..100).collect::<Vec<_>>()
+        );
     }
 }
