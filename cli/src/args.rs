@@ -41,7 +41,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub(crate) format: Format,
     /// Debug files (by build-id or .gnu_debuglink), and for kernels that do not tell themselves their
-    /// vmlinux, BTF, volatility3 ISF or System.map: anywhere below (repeatable)
+    /// vmlinux, BTF, volatility3 ISF, System.map or modules with DWARF (.ko, .ko.debug): anywhere below (repeatable)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) symbols: Vec<PathBuf>,
     /// Where unpacked images are kept [default: ~/.cache/vmc]

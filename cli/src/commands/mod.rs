@@ -136,7 +136,7 @@ fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Fail
     let wanted = match &source {
         LinuxError::NoTypes { .. } => {
             "give --symbols DIR with its vmlinux with DWARF (distributions have it in kernel-debuginfo or \
-             linux-image-…-dbg), its BTF or a volatility3 ISF"
+             linux-image-…-dbg), its BTF, a volatility3 ISF or its modules with DWARF (.ko, .ko.debug)"
         }
         LinuxError::NoSymbols { .. } => {
             "give --symbols DIR with its vmlinux, System.map or a volatility3 ISF"

@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Isf,
     /// System.map.
     Map,
+    /// A kernel module, or its debug part.
+    Module,
 }
 
 /// A file that may be about the kernel.
@@ -85,6 +87,8 @@ fn candidate(path: &Path, kernel: &KernelIdentity, depth: usize) -> Option<Candi
         Kind::Btf
     } else if name.starts_with("System.map") {
         Kind::Map
+    } else if name.ends_with(".ko") || name.ends_with(".ko.debug") {
+        Kind::Module
     } else if name.starts_with("vmlinux") {
         Kind::Elf
     } else {
@@ -97,7 +101,8 @@ fn candidate(path: &Path, kernel: &KernelIdentity, depth: usize) -> Option<Candi
         Kind::Btf => 1,
         Kind::Map => 2,
         Kind::Isf => 3,
+        Kind::Module => 4,
     };
-    let rank = if released { 1 } else { 5 } + order;
+    let rank = if released { 1 } else { 6 } + order;
     Some(Candidate { path: path.to_path_buf(), kind, rank: (rank, depth) })
 }

@@ -1,4 +1,4 @@
-//! `vmlinux`, whole or its debug part: symbols, DWARF, BTF.
+//! `vmlinux`, whole or its debug part: symbols, DWARF, BTF. Sections of types of a module are read the same way.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc_linux::{Checks, GivenTypes, KernelIdentity};
 use vmc_types::{Bytes, DwarfTypes, Sections};
 
-use super::{btf, same_kernel};
+use super::{btf, relocate, same_kernel};
 
-type Elf<'d> = ElfFile64<'d, object::LittleEndian>;
+pub(super) type Elf<'d> = ElfFile64<'d, object::LittleEndian>;
 
 /// Bytes of one section, unpacked.
 const SECTION_BYTES: u64 = 4 << 30;
@@ -19,7 +19,7 @@ const SECTION_BYTES: u64 = 4 << 30;
 const BANNER: &[u8] = b"Linux version ";
 const BANNER_BYTES: usize = 1024;
 
-fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Elf<'_>, String> {
     Elf::parse(bytes).map_err(|why| format!("it is no 64-bit ELF file: {why}"))
 }
 
@@ -59,28 +59,33 @@ pub(super) fn types(
     let id = file.build_id().ok().flatten();
     let symbols = || Ok((checks.symbols)(&table(&file, limits)));
     same_kernel(kernel, id, banner(&file).as_deref(), symbols)?;
-    let section = |name: &str| section(&file, &bytes, name);
-    let info = section(".debug_info")?;
-    if info.is_empty() {
-        let types = section(".BTF")?;
+    let sections = sections(&file, &bytes)?;
+    if sections.info.is_empty() {
+        let types = section(&file, &bytes, ".BTF")?;
         return if types.is_empty() {
             Err("it has neither DWARF (.debug_info) nor BTF".into())
         } else {
             btf(types.to_vec(), checks, limits)
         };
     }
-    let sections = Sections {
-        info,
-        abbrev: section(".debug_abbrev")?,
-        str: section(".debug_str")?,
-        line_str: section(".debug_line_str")?,
-        str_offsets: section(".debug_str_offsets")?,
-    };
     let types = DwarfTypes::load(sections, limits).map_err(|why| why.to_string())?;
     Ok(GivenTypes { source: "dwarf", types: Box::new(types) })
 }
 
-/// A section's bytes, unpacked where they are compressed, else where they lie; empty where there is none.
+/// The sections that types are in.
+pub(super) fn sections(file: &Elf<'_>, whole: &Arc<Vec<u8>>) -> Result<Sections, String> {
+    let section = |name| section(file, whole, name);
+    Ok(Sections {
+        info: section(".debug_info")?,
+        abbrev: section(".debug_abbrev")?,
+        str: section(".debug_str")?,
+        line_str: section(".debug_line_str")?,
+        str_offsets: section(".debug_str_offsets")?,
+    })
+}
+
+/// A section's bytes, unpacked where they are compressed and relocated where the file was not linked, else where they lie;
+/// empty where there is none.
 fn section(file: &Elf<'_>, whole: &Arc<Vec<u8>>, name: &str) -> Result<Bytes, String> {
     let Some(section) = file.section_by_name(name) else { return Ok(Bytes::default()) };
     let bad = |why: object::Error| format!("its section {name} cannot be read: {why}");
@@ -88,14 +93,20 @@ fn section(file: &Elf<'_>, whole: &Arc<Vec<u8>>, name: &str) -> Result<Bytes, St
     if packed.uncompressed_size > SECTION_BYTES {
         return Err(format!("its section {name} is larger than {SECTION_BYTES} bytes"));
     }
-    if packed.format == object::CompressionFormat::None
+    let unlinked = relocate::needed(file, &section);
+    if !unlinked
+        && packed.format == object::CompressionFormat::None
         && let Some((start, len)) = section.file_range()
         && let (Ok(start), Ok(len)) = (usize::try_from(start), usize::try_from(len))
     {
         let part = start.checked_add(len).and_then(|end| Bytes::part(whole, start..end));
         return part.ok_or_else(|| format!("its section {name} is cut off"));
     }
-    Ok(packed.decompress().map_err(bad)?.into_owned().into())
+    let mut bytes = packed.decompress().map_err(bad)?.into_owned();
+    if unlinked {
+        relocate::apply(file, &section, &mut bytes).map_err(|why| format!("its section {name}: {why}"))?;
+    }
+    Ok(bytes.into())
 }
 
 /// The banner in the read-only data of an image; debug files lack that.

@@ -1,13 +1,16 @@
-//! Files about the guest's kernel that `--symbols` gives: `vmlinux` with debug information, BTF, volatility3's ISF, System.map.
+//! Files about the guest's kernel that `--symbols` gives: `vmlinux` with debug information, BTF, volatility3's ISF, System.map;
+//! where there is none of these, a module with debug information.
 //!
 //! A kernel that tells its types and symbols itself needs none. A file counts only if it is of the very kernel: by build-id,
-//! by banner, or by symbols that are where the kernel's are.
+//! by banner, or by symbols that are where the kernel's are; BTF and modules by the kernel's first task.
 
 mod candidates;
 mod elf;
 mod isf;
 mod map;
+mod module;
 mod read;
+mod relocate;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -89,10 +92,17 @@ impl vmc_linux::KernelFiles for KernelFiles<'_> {
 
     fn types(&mut self, kernel: &KernelIdentity, checks: &Checks<'_>) -> Option<GivenTypes> {
         let candidates = self.candidates(kernel, &[Kind::Elf, Kind::Btf, Kind::Isf]);
-        self.first(candidates, |candidate, bytes, limits| match candidate.kind {
+        let whole = self.first(candidates, |candidate, bytes, limits| match candidate.kind {
             Kind::Elf => elf::types(bytes, kernel, checks, limits),
             Kind::Isf => isf::types(&bytes, kernel, checks, limits),
             _ => btf(bytes, checks, limits),
+        });
+        // A module knows a part of the kernel's types alone.
+        whole.or_else(|| {
+            let modules = self.candidates(kernel, &[Kind::Module]);
+            self.first(modules, |candidate, bytes, limits| {
+                module::types(&candidate.path, bytes, kernel, checks, limits)
+            })
         })
     }
 }
