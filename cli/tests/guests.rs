@@ -140,6 +140,36 @@ fn arm64_6_1_raw() {
     std::fs::remove_file(image).unwrap();
 }
 
+/// A module of that kernel, made by pahole and gcc out of the vmlinux' types: not linked, its debug sections packed, nothing in
+/// it but types and what kernel it is for.
+#[test]
+fn x86_64_tiny_with_a_modules_types() {
+    let Some(folder) = guest("x86_64-tiny") else { return };
+    let made = scratch().join("tiny-module");
+    let symbols = made.join("symbols");
+    std::fs::create_dir_all(&symbols).unwrap();
+    let truth: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("truth.json")).unwrap()).unwrap();
+    let release = truth["uname"]["release"].as_str().unwrap();
+    let source = format!(
+        "#include \"types.h\"\nstatic const char info[] __attribute__((section(\".modinfo\"), used)) =\n\
+         \"license=GPL\\0vermagic={release} SMP mod_unload \";\n"
+    );
+    std::fs::write(made.join("module.c"), source).unwrap();
+    let script = format!(
+        "set -e; xz -dc {} > vmlinux; pahole -J vmlinux; pahole -F btf --compile vmlinux > types.h; \
+         gcc -c -w -g -gz -fno-eliminate-unused-debug-types module.c -o symbols/module.ko",
+        folder.join("vmlinux.xz").display()
+    );
+    let output = Command::new("sh").arg("-c").arg(script).current_dir(&made).output().unwrap();
+    if !output.status.success() {
+        return skip(&format!("pahole and gcc make no module: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let words = format!("--symbols {}", symbols.display());
+    check_with(&folder.join("mem.elf.zst"), &folder.join("truth.json"), ALL, &words);
+    std::fs::remove_dir_all(made).unwrap();
+}
+
 /// Only the threads that were on a CPU may lack their stacks in a raw image.
 #[test]
 fn raw_images_lack_only_the_stacks_of_threads_on_a_cpu() {
