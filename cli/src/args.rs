@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-use values::{address, length, size};
+pub(crate) use values::address;
+use values::{length, size};
 
 /// See into virtual machines from outside: what runs in them and where every thread stands.
 #[derive(Debug, Parser)]
@@ -383,6 +384,9 @@ impl Command {
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            Self::Symbols { what: Some(what), .. } if what.starts_with("0x") || what.starts_with("0X") => {
+                address(what).map(|_| ())
+            }
             _ => Ok(()),
         }
     }

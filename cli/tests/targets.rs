@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use common::{Answer, sample, scratch, vmc};
+use common::{Answer, sample, scratch, skip, top, vmc};
 
 /// Exit status 1, one line on stderr that has all of `words`, nothing on stdout.
 fn refused(answer: &Answer, words: &[&str]) {
@@ -174,4 +174,38 @@ fn wrong_usage_is_told_apart() {
     }
     vmc(&["--help"]).succeeded();
     assert!(vmc(&["--version"]).succeeded().stdout.contains("JSON schema 1"));
+}
+
+#[test]
+fn an_address_that_no_symbol_reaches_has_none() {
+    for address in ["0x7fffffffffff", "0xffffffffffffffff", "0x100001"] {
+        let answer = vmc(&["symbols", &sample(), address]);
+        assert_eq!((answer.status, answer.stdout.as_str()), (1, ""), "{address}: {answer:?}");
+    }
+    assert_eq!(vmc(&["symbols", &sample(), "0xZZ"]).status, 2);
+    assert_eq!(vmc(&["search", &sample(), "x", "--max", "0"]).status, 2);
+    let plain = vmc(&["types", &sample(), "list_head"]).succeeded().stdout;
+    assert_eq!(vmc(&["types", &sample(), "struct list_head"]).succeeded().stdout, plain);
+}
+
+/// A module's symbol at the base that the guest gives for it, and none behind all of them.
+#[test]
+fn an_address_in_a_module_is_of_the_module() {
+    let shared =
+        std::env::var_os("VMC_SHARED").map_or_else(|| top().parent().unwrap().join("shared"), PathBuf::from);
+    let folder = shared.join("guests/x86_64-6.1");
+    let image = folder.join("mem.elf.zst");
+    if !image.exists() {
+        return skip("the guest x86_64-6.1 is not there");
+    }
+    let truth: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.join("truth.json")).unwrap()).unwrap();
+    let modules = truth["modules"].as_array().unwrap();
+    assert!(!modules.is_empty());
+    for module in modules {
+        let base = module["base"].as_str().unwrap();
+        let rows = vmc(&["symbols", image.to_str().unwrap(), base, "--format", "json"]).succeeded().stdout;
+        let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+        assert_eq!(rows[0]["module"], module["name"], "{base}: {rows}");
+    }
 }

@@ -34,6 +34,8 @@ pub struct Limits {
     pub path_bytes: usize,
     /// Entries of one directory that a search for a name goes through, and of all directories that one listing shows.
     pub directory_entries: usize,
+    /// Zeros that stand for holes and missing pages when a file is written out: a hole may be as large as numbers go.
+    pub file_zeros: u64,
     /// Dentries and mounts that one path or one listing may go by, those of files that are gone counted.
     pub path_steps: usize,
     /// Directories below one another that a listing goes down into.
@@ -143,6 +145,7 @@ impl Limits {
         path_components: 2048,
         path_bytes: 4096,
         directory_entries: 1 << 20,
+        file_zeros: 64 << 30,
         path_steps: 1 << 24,
         directory_depth: 256,
         symbolic_links: 40,

@@ -2,7 +2,7 @@
 
 use clap::Args as ClapArgs;
 
-use super::values::context;
+use super::values::{context, most};
 
 /// What is searched for, and where.
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -25,7 +25,7 @@ pub(crate) struct SearchFor {
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
     /// No more matches than this
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = most)]
     pub(crate) max: usize,
     /// Show this many bytes before and behind each match
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = context)]

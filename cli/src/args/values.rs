@@ -6,8 +6,17 @@ pub(super) fn context(text: &str) -> Result<usize, String> {
     if number <= 4096 { Ok(number) } else { Err("4096 is the most".to_owned()) }
 }
 
+/// How many matches are wanted: one at least.
+pub(super) fn most(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("one is the least".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("{text} is no number of matches")),
+    }
+}
+
 /// An address, `0x…`.
-pub(super) fn address(text: &str) -> Result<u64, String> {
+pub(crate) fn address(text: &str) -> Result<u64, String> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let digits = digits.ok_or("an address begins with 0x")?;
     u64::from_str_radix(digits, 16).map_err(|_| format!("0x{digits} is no 64-bit hexadecimal number"))

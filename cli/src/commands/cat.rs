@@ -38,6 +38,15 @@ pub(crate) fn run(context: &Context<'_>, options: &Options<'_>) -> Result<(), Fa
     };
     let file = file.map_err(|why| context.failed(why))?;
     let gaps = Gaps::of(&file, context)?;
+    let limit = context.linux.limits().file_zeros;
+    if gaps.zeros > limit {
+        return Err(Failure::Said(format!(
+            "{}: {name}: {} of its {} bytes are holes or missing, and no more than {limit} zeros are written",
+            context.name,
+            gaps.zeros,
+            file.size()
+        )));
+    }
     if gaps.bytes > 0 {
         let text = gaps.text(&name, file.size());
         if !options.partial {
@@ -52,6 +61,8 @@ pub(crate) fn run(context: &Context<'_>, options: &Options<'_>) -> Result<(), Fa
 #[derive(Debug, Default)]
 struct Gaps {
     bytes: u64,
+    /// Bytes for which zeros are written, holes among them.
+    zeros: u64,
     swapped: u64,
     ranges: usize,
     first: Vec<(u64, u64)>,
@@ -63,6 +74,9 @@ impl Gaps {
         let mut last = None;
         for part in file.parts() {
             let FilePart { offset, len, kind } = part.map_err(|why| context.failed(why))?;
+            if kind != PartKind::Data {
+                gaps.zeros = gaps.zeros.saturating_add(len);
+            }
             let missing = match kind {
                 PartKind::Data | PartKind::Hole => false,
                 PartKind::Swapped => {
@@ -162,8 +176,13 @@ mod tests {
 
     #[test]
     fn missing_ranges_are_told_up_to_a_bound() {
-        let gaps =
-            Gaps { bytes: 8192, swapped: 4096, ranges: TOLD + 2, first: vec![(0, 4096), (8192, 12288)] };
+        let gaps = Gaps {
+            bytes: 8192,
+            zeros: 8192,
+            swapped: 4096,
+            ranges: TOLD + 2,
+            first: vec![(0, 4096), (8192, 12288)],
+        };
         let text = gaps.text("/x", 20000);
         assert_eq!(
             text,

@@ -11,6 +11,9 @@ use crate::failure::Failure;
 use crate::output::object;
 
 pub(crate) fn run(context: &Context<'_>, name: &str) -> Result<(), Failure> {
+    // As it is written in C, too.
+    let plain = name.strip_prefix("struct ").or_else(|| name.strip_prefix("union "));
+    let name = plain.unwrap_or(name).trim();
     let layout = context.linux.types().layout(name, context.linux.limits());
     let layout = layout.map_err(|why| context.failed(why.into()))?;
     let mut output = context.output();

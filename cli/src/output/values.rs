@@ -55,7 +55,14 @@ pub(super) fn flat(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().map(flat).collect::<Vec<_>>().join(" "),
         // A place in a source file: `file:line`.
-        Value::Object(parts) => parts.values().map(flat).collect::<Vec<_>>().join(":"),
+        Value::Object(parts)
+            if parts.len() == 2 && parts.contains_key("file") && parts.contains_key("line") =>
+        {
+            parts.values().map(flat).collect::<Vec<_>>().join(":")
+        }
+        Value::Object(parts) => {
+            parts.iter().map(|(name, value)| format!("{name}={}", flat(value))).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     }
 }
@@ -101,6 +108,7 @@ mod tests {
         let (header, rows) = records(one.as_object().unwrap());
         assert_eq!(header, ["name", "ids", "members.name", "members.offset"]);
         assert_eq!(rows, [["list_head", "1 2", "next", "0"], ["list_head", "1 2", "prev", "8"]]);
+        assert_eq!(flat(&serde_json::json!({ "pid": "0x1", "net": 7 })), "pid=0x1 net=7");
         let plain = serde_json::json!({ "a": 1, "list": [], "at": { "file": "x.c", "line": 7 } });
         let (header, rows) = records(plain.as_object().unwrap());
         assert_eq!(

@@ -7,6 +7,7 @@ mod perf_map;
 mod registers;
 mod walk;
 
+pub use kernel::ModuleSymbol;
 pub use modules::{DebugFiles, Stacks};
 
 use vmc::view::{RowErrors, Stop};

@@ -23,14 +23,17 @@ pub(super) enum Target {
 impl Target {
     /// The place of the compressed `file`, in the cache if there is one that can be written to.
     pub(super) fn of(file: &File, packed: &[u8], cache_dir: Option<&Path>) -> io::Result<Self> {
-        let Some(dir) = cache_dir.filter(|dir| private_dir(dir).is_ok()) else {
-            return Ok(Self::New(PartialFile::create(std::env::temp_dir().join(partial_name()), None)?));
-        };
-        let cached = dir.join(format!("image-{:016x}.mem", identity(file, packed)?));
-        match File::open(&cached) {
-            Ok(known) => Ok(Self::Known(known)),
-            Err(_) => Ok(Self::New(PartialFile::create(dir.join(partial_name()), Some(cached))?)),
+        if let Some(dir) = cache_dir.filter(|dir| private_dir(dir).is_ok()) {
+            let cached = dir.join(format!("image-{:016x}.mem", identity(file, packed)?));
+            if let Ok(known) = File::open(&cached) {
+                return Ok(Self::Known(known));
+            }
+            // It may be there and not be writable.
+            if let Ok(new) = PartialFile::create(dir.join(partial_name()), Some(cached)) {
+                return Ok(Self::New(new));
+            }
         }
+        Ok(Self::New(PartialFile::create(std::env::temp_dir().join(partial_name()), None)?))
     }
 }
 

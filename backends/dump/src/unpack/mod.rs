@@ -130,15 +130,17 @@ fn write_out(
         Err((had, why)) => (had, Some(why)),
     };
     let head = head.get(..had).unwrap_or_default();
+    // A decoder that failed is not asked again: what it says then is of no use.
+    if let Some(why) = ended {
+        copy(&mut &*head, writer, u64::MAX, &mut told)?;
+        return Err(why.into());
+    }
     if head == avml::START {
         avml::unpack(&mut head.chain(reader), writer, &mut told)?;
     } else {
         copy(&mut head.chain(reader), writer, u64::MAX, &mut told)?;
     }
-    match ended {
-        Some(why) => Err(why.into()),
-        None => Ok(writer.position()),
-    }
+    Ok(writer.position())
 }
 
 /// Copies up to `most` bytes; says how many there were. What came before an error is written.

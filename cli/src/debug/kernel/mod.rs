@@ -56,7 +56,7 @@ impl<'d> KernelFiles<'d> {
         mut try_one: impl FnMut(&Candidate, Vec<u8>, &Limits) -> Result<T, String>,
     ) -> Option<T> {
         for candidate in candidates {
-            let bytes = read::whole(&candidate.path);
+            let bytes = read::whole(&candidate.path, most(candidate.kind));
             match bytes.and_then(|bytes| try_one(&candidate, bytes, &self.limits)) {
                 Ok(found) => return Some(found),
                 Err(why) => {
@@ -65,6 +65,15 @@ impl<'d> KernelFiles<'d> {
             }
         }
         None
+    }
+}
+
+/// Bytes that a file of its kind may have, unpacked.
+const fn most(kind: Kind) -> u64 {
+    match kind {
+        Kind::Elf | Kind::Module => read::BYTES,
+        Kind::Isf => 256 << 20,
+        Kind::Btf | Kind::Map => 64 << 20,
     }
 }
 

@@ -8,39 +8,43 @@ use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;
 
 /// Bytes of a file, packed or not: a `vmlinux` with debug information has up to 1 GiB.
-const BYTES: u64 = 4 << 30;
+pub(super) const BYTES: u64 = 4 << 30;
+/// KiB of memory that unpacking xz may take besides.
+const XZ_KIB: u32 = 256 << 10;
 /// What packed files begin with.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// The whole of a file.
-pub(super) fn whole(path: &Path) -> Result<Vec<u8>, String> {
+/// The whole of a file, up to `most` bytes.
+pub(super) fn whole(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let facts = fs::metadata(path).map_err(|why| why.to_string())?;
     if !facts.is_file() {
         return Err("it is no file".into());
     }
     let file = File::open(path).map_err(|why| why.to_string())?;
-    let bytes = bounded(file, facts.len())?;
+    let bytes = bounded(file, facts.len(), most)?;
     let packed: &[u8] = &bytes;
     let size = (packed.len() as u64).saturating_mul(4);
     if packed.starts_with(&GZIP) {
-        bounded(flate2::read::MultiGzDecoder::new(packed), size)
+        bounded(flate2::read::MultiGzDecoder::new(packed), size, most)
     } else if packed.starts_with(&XZ) {
-        bounded(Xz(XzReader::new(packed, true)), size)
+        bounded(Xz(XzReader::new_mem_limit(packed, true, XZ_KIB)), size, most)
     } else if packed.starts_with(&ZSTD) {
-        bounded(StreamingDecoder::new(packed).map_err(|why| why.to_string())?, size)
+        bounded(StreamingDecoder::new(packed).map_err(|why| why.to_string())?, size, most)
     } else {
         Ok(bytes)
     }
 }
 
 /// All that comes, up to the bound; `expected` is what is likely.
-fn bounded(from: impl Read, expected: u64) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(512 << 20)).unwrap_or(0));
-    from.take(BYTES + 1).read_to_end(&mut bytes).map_err(|why| format!("it cannot be unpacked: {why}"))?;
-    if bytes.len() as u64 > BYTES {
-        return Err(format!("it has more than {BYTES} bytes"));
+fn bounded(from: impl Read, expected: u64, most: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most).min(512 << 20)).unwrap_or(0));
+    from.take(most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|why| format!("it cannot be unpacked: {why}"))?;
+    if bytes.len() as u64 > most {
+        return Err(format!("it has more than {most} bytes"));
     }
     Ok(bytes)
 }

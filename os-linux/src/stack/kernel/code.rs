@@ -76,23 +76,22 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     /// # Errors
     /// [`LinuxError`] where its types do not tell how it stores registers, or how its tables are built.
     pub(in crate::stack) fn new(linux: &'k Linux<'m>) -> Result<Self, LinuxError> {
-        let start = linux.kernel_base();
-        let (end, rules) = match linux.tables().architecture() {
+        let image = linux.kernel_range();
+        let rules = match linux.tables().architecture() {
             Architecture::X86_64 => {
                 let table = kernel_table(linux)?;
                 let layout = table.as_ref().map(OrcTable::layout);
                 let rules = OrcRules { table, layout, saved: saved_registers(linux)? };
-                (None, Rules::Orc(Box::new(rules)))
+                Rules::Orc(Box::new(rules))
             }
-            Architecture::Aarch64 => (linux.image().end(), Rules::Records(aarch64::saved_registers(linux)?)),
+            Architecture::Aarch64 => Rules::Records(aarch64::saved_registers(linux)?),
         };
-        let end = end.or(linux.known.end).filter(|end| *end > start);
-        let end = end.unwrap_or(start.wrapping_add(IMAGE_BYTES));
+        let start = image.start;
         let build_id = linux.identity().build_id.clone().map(|id| BuildId(id.into()));
         Ok(Self {
             linux,
             rules,
-            image: start..end,
+            image,
             module: Arc::new(FrameModule {
                 path: String::from("kernel"),
                 base: start,
@@ -117,10 +116,7 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     }
 
     fn module_at(&self, address: VirtAddr) -> Option<&ModuleCode> {
-        let modules = self.modules();
-        let behind = modules.areas.partition_point(|(area, _)| area.start <= address);
-        let (area, index) = modules.areas.get(behind.checked_sub(1)?)?;
-        modules.modules.get(*index).filter(|_| area.contains(&address))
+        self.modules().at(address)
     }
 
     /// What an address stands in: the kernel or a module of it, and the function there.
@@ -163,7 +159,57 @@ impl OrcTables for KernelCode<'_, '_> {
     }
 }
 
+/// A symbol of a kernel module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModuleSymbol {
+    /// The module's name.
+    pub module: String,
+    /// The symbol's.
+    pub name: String,
+    /// Where it begins.
+    pub address: VirtAddr,
+    /// Its kind, as `nm` writes it.
+    pub kind: char,
+}
+
+impl Linux<'_> {
+    /// The kernel's image, freed parts included; up to the largest that there may be where its end is not known.
+    #[must_use]
+    pub fn kernel_range(&self) -> Range<VirtAddr> {
+        let start = self.kernel_base();
+        let end = match self.tables().architecture() {
+            Architecture::X86_64 => None,
+            Architecture::Aarch64 => self.image().end(),
+        };
+        let end = end.or(self.known.end).filter(|end| *end > start);
+        start..end.unwrap_or(start.wrapping_add(IMAGE_BYTES))
+    }
+
+    /// The symbol of a kernel module that `address` lies in. Nothing where it lies in no module, or the module has no symbols
+    /// that can be read.
+    #[must_use]
+    pub fn module_symbol_at(&self, address: VirtAddr) -> Option<ModuleSymbol> {
+        let modules = Modules::list(self);
+        let code = modules.at(address)?;
+        let symbol = code.symbols(self).at(address.get())?;
+        Some(ModuleSymbol {
+            module: code.module.path.clone(),
+            name: lossless(symbol.name),
+            address: VirtAddr::new(symbol.address),
+            kind: symbol.kind,
+        })
+    }
+}
+
 impl Modules {
+    /// The module that `address` lies in.
+    fn at(&self, address: VirtAddr) -> Option<&ModuleCode> {
+        let behind = self.areas.partition_point(|(area, _)| area.start <= address);
+        let (area, index) = self.areas.get(behind.checked_sub(1)?)?;
+        self.modules.get(*index).filter(|_| area.contains(&address))
+    }
+
     /// As far as the list goes: what lies in a module that is not on it has no name and no rule.
     fn list(linux: &Linux<'_>) -> Self {
         let mut list = Self::default();

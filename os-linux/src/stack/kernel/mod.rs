@@ -7,3 +7,4 @@ mod start;
 mod walk;
 
 pub(super) use code::KernelCode;
+pub use code::ModuleSymbol;
