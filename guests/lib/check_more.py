@@ -4,6 +4,7 @@ They hold the command line against the newer keys of truth.json; what a truth do
 found nothing to compare falls short.
 """
 
+import datetime
 import hashlib
 import ipaddress
 import json
@@ -125,6 +126,11 @@ class Checks:
                 want['seccomp'] = int(process['seccomp'])
             if 'NoNewPrivs' in status:
                 want['no_new_privs'] = status['NoNewPrivs'] == '1'
+            if self.truth.get('btime') and process.get('start_ticks') is not None:
+                # btime is in whole seconds, ticks are of a hundredth
+                told = self.truth['btime'] + process['start_ticks'] / 100
+                have = datetime.datetime.fromisoformat((row.get('start_time') or '1970-01-01T00:00:00Z')[:19] + '+00:00')
+                s.see(abs(have.timestamp() - told) < 2.1, f'pid {pid} start_time: {row.get("start_time")!r}, guest says {told}')
             for field, value in want.items():
                 s.see(row.get(field) == value, f'pid {pid} {field}: {row.get(field)!r}, guest says {value!r}')
         s.close()

@@ -23,8 +23,10 @@ impl Linux<'_> {
                 .get(|| self.find_timekeeper())?
                 .ok_or(LinuxError::NoSymbol { name: "tk_core" });
         };
-        // A sequence counter comes first, aligned to 8 bytes; since 6.13 the whole has a name.
-        let offset = self.types().member("tk_data", "timekeeper").map_or(8, |member| member.offset);
+        // A sequence counter comes first, with a pointer to its lock on real-time kernels; since 6.13 the whole has a name.
+        let counter = self.types().size_of("seqcount_raw_spinlock").unwrap_or(8).clamp(8, 64);
+        let offset = self.types().member("tk_data", "timekeeper").map(|member| member.offset);
+        let offset = offset.unwrap_or(counter.next_multiple_of(8));
         Ok(core.wrapping_add(offset))
     }
 
