@@ -209,3 +209,9 @@ fn an_address_in_a_module_is_of_the_module() {
         assert_eq!(rows[0]["module"], module["name"], "{base}: {rows}");
     }
 }
+
+#[test]
+fn a_directory_of_symbols_that_is_not_there_is_named() {
+    let answer = vmc(&["info", &sample(), "--symbols", "no/such/directory"]).succeeded();
+    assert!(answer.stderr.contains("--symbols no/such/directory: it cannot be read"), "{answer:?}");
+}

@@ -111,6 +111,11 @@ impl<'a> Context<'a> {
 /// Does what was asked for.
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     let name = args.command.target();
+    for dir in &args.common.symbols {
+        if let Err(why) = std::fs::read_dir(dir) {
+            notes.warning(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
+        }
+    }
     let mut image = target::open(name, &args.common, notes)?;
     let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
     let mut answered = answer(args, notes, &image, flat);
