@@ -12,11 +12,12 @@ use crate::btf::Btf;
 use crate::cpus::Cpus;
 use crate::data::{FoundData, KernelImage, find_init_task, find_types};
 use crate::error::LinuxError;
-use crate::fields::*;
 use crate::files::KernelFiles;
 use crate::find::{Found, find};
 use crate::fs::OverlayFields;
+use crate::groups::Groups;
 use crate::identity::KernelIdentity;
+use crate::known::Known;
 use crate::lazy::Lazy;
 use crate::open::{complete, given_types, kernels_own, load_symbols};
 use crate::symbols::KernelSymbols;
@@ -37,7 +38,7 @@ pub struct Linux<'m> {
     kernel_symbols: KernelSymbols<'m>,
     types: KernelTypes<'m>,
     pub(crate) known: Known,
-    groups: Groups,
+    pub(crate) groups: Groups,
     symbols: OnceBox<SymbolTable>,
     cpus: OnceBox<Cpus>,
     image: OnceBox<KernelImage>,
@@ -49,202 +50,6 @@ impl fmt::Debug for Linux<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Linux").field("release", &self.identity.release).finish_non_exhaustive()
     }
-}
-
-macro_rules! known {
-    ($($(#[$doc:meta])* $field:ident = $name:literal;)*) => {
-        /// Symbols that are asked for again and again, found in one pass over all of them.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub(crate) struct Known {
-            $($(#[$doc])* pub(crate) $field: Option<VirtAddr>,)*
-        }
-
-        impl Known {
-            fn find(symbols: &KernelSymbols<'_>) -> Self {
-                let [$($field),*] = symbols.addresses_of(&[$($name),*]);
-                Self { $($field),* }
-            }
-        }
-    };
-}
-
-known! {
-    text = "_text";
-    start_btf = "__start_BTF";
-    stop_btf = "__stop_BTF";
-    init_task = "init_task";
-    modules = "modules";
-    btf_modules = "btf_modules";
-    tainted_mask = "tainted_mask";
-    per_cpu_offset = "__per_cpu_offset";
-    cpu_online_mask = "__cpu_online_mask";
-    nr_cpu_ids = "nr_cpu_ids";
-    current_task = "current_task";
-    pcpu_hot = "pcpu_hot";
-    tk_core = "tk_core";
-    timekeeper_data = "timekeeper_data";
-    vmemmap_base = "vmemmap_base";
-    page_offset_base = "page_offset_base";
-    vsyscall_mode = "vsyscall_mode";
-    special_mapping_name = "special_mapping_name";
-    simple_dname = "simple_dname";
-    simple_lookup = "simple_lookup";
-    prb = "prb";
-    net_namespace_list = "net_namespace_list";
-    tcp_hashinfo = "tcp_hashinfo";
-    udp_table = "udp_table";
-    unix_socket_table = "unix_socket_table";
-    end = "_end";
-    start_orc_places = "__start_orc_unwind_ip";
-    stop_orc_places = "__stop_orc_unwind_ip";
-    start_orc = "__start_orc_unwind";
-    stop_orc = "__stop_orc_unwind";
-    orc_header = "orc_header";
-    ret_from_fork = "ret_from_fork";
-    ret_from_fork_asm = "ret_from_fork_asm";
-    run_queues = "runqueues";
-    cpu_possible_mask = "__cpu_possible_mask";
-    init_pid_ns = "init_pid_ns";
-    task_cache = "task_struct_cachep";
-    module_kset = "module_kset";
-    module_tree = "mod_tree";
-    module_bugs = "module_bug_list";
-    start_notes = "__start_notes";
-    stop_notes = "__stop_notes";
-    init_top_pgt = "init_top_pgt";
-    stext = "_stext";
-    init_uts_ns = "init_uts_ns";
-    log_buffer = "log_buf";
-    log_buffer_len = "log_buf_len";
-    log_first = "log_first_idx";
-    log_next = "log_next_idx";
-    log_first_sequence = "log_first_seq";
-}
-
-macro_rules! groups {
-    ($($group:ident: $kind:ty;)*) => {
-        /// The groups of members, each looked up when it is first needed.
-        #[derive(Debug, Default)]
-        struct Groups {
-            $($group: Lazy<$kind, LayoutError>,)*
-        }
-
-        impl Linux<'_> {
-            $(pub(crate) fn $group(&self) -> Result<&$kind, LayoutError> {
-                self.groups.$group.get(|| FieldGroup::resolve(&self.types))
-            })*
-        }
-    };
-}
-
-groups! {
-    task: TaskFields;
-    task_queue: TaskQueueFields;
-    group_queue: GroupQueueFields;
-    cpu_queue: CpuQueueFields;
-    task_files: TaskFilesFields;
-    files: FilesFields;
-    fd_table: FdTableFields;
-    file_state: FileStateFields;
-    signal: SignalFields;
-    cred: CredFields;
-    mm: MmFields;
-    vma: VmaFields;
-    maple_range: MapleRangeFields;
-    maple_arange: MapleArangeFields;
-    vm_operations: VmOperationsFields;
-    special_mapping: SpecialMappingFields;
-    file: FileFields;
-    backing_file: BackingFileFields;
-    dentry: DentryFields;
-    dentry_operations: DentryOperationsFields;
-    mount: MountFields;
-    mount_facts: MountFactFields;
-    mount_namespace: MountNamespaceFields;
-    namespaces: NamespaceFields;
-    any_namespace: AnyNamespaceFields;
-    namespace_operations: NamespaceOperationsFields;
-    rb_node: RbNodeFields;
-    vfsmount: VfsMountFields;
-    inode: InodeFields;
-    super_block: SuperBlockFields;
-    super_block_facts: SuperBlockFactFields;
-    file_system: FileSystemFields;
-    page_cache: PageCacheFields;
-    xa_node: XaNodeFields;
-    page: PageFields;
-    module: ModuleFields;
-    module_memory: ModuleMemoryFields;
-    inode_facts: InodeFactFields;
-    socket: SocketFields;
-    sock: SockFields;
-    sock_socket: SockSocketFields;
-    time_wait: TimeWaitFields;
-    proto: ProtoFields;
-    unix_sock: UnixSockFields;
-    unix_address: UnixAddressFields;
-    net: NetFields;
-    hash_info: HashInfoFields;
-    udp_table: UdpTableFields;
-    net_device: NetDeviceFields;
-    in_device: InDeviceFields;
-    address4: Address4Fields;
-    inet6_device: Inet6DeviceFields;
-    address6: Address6Fields;
-    log_fields: LogFields;
-    log_descriptor: LogDescriptorFields;
-    log_info: LogInfoFields;
-    module_symbols: ModuleSymbolsFields;
-    inactive_frame: InactiveFrameFields;
-    cpu_context: CpuContextFields;
-    pt_regs: PtRegsFields;
-    timekeeper: TimekeeperFields;
-    task_fs: TaskFsFields;
-    fs_struct: FsStructFields;
-    pid: PidFields;
-    dentry_children: DentryChildrenFields;
-    mount_children: MountChildrenFields;
-    task_ties: TaskTiesFields;
-    run_queue: RunQueueFields;
-    real_time_entity: RealTimeEntityFields;
-    pid_namespace: PidNamespaceFields;
-    pid_number: PidNumberFields;
-    slab_cache: SlabCacheFields;
-    slab_page: SlabPageFields;
-    slab: SlabFields;
-    module_ties: ModuleTiesFields;
-    kset: KsetFields;
-    module_kobject: ModuleKobjectFields;
-    module_node: ModuleNodeFields;
-    latch: LatchFields;
-    inode_details: InodeDetailFields;
-    inode_operations: InodeOperationsFields;
-    super_block_kind: SuperBlockKindFields;
-    cache_size: CacheSizeFields;
-    page_state: PageStateFields;
-    working_directory: WorkingDirectoryFields;
-    btf_module: BtfModuleFields;
-    btf_object: BtfObjectFields;
-    module_details_fields: ModuleDetailFields;
-    module_use: ModuleUseFields;
-    sections: SectionsFields;
-    section: SectionFields;
-    section_list: SectionListFields;
-    bin_attribute: BinAttributeFields;
-    ns_proxy: NsProxyFields;
-    cred_namespace: CredNamespaceFields;
-    root_mount: RootMountFields;
-    cred_details: CredDetailFields;
-    group_info: GroupInfoFields;
-    task_details: TaskDetailFields;
-    signal_details: SignalDetailFields;
-    tty: TtyFields;
-    tty_driver: TtyDriverFields;
-    mm_size: MmSizeFields;
-    css_set: CssSetFields;
-    cgroup: CgroupFields;
-    controller: ControllerFields;
-    kernfs_node: KernfsNodeFields;
 }
 
 impl<'m> Linux<'m> {

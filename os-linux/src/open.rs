@@ -15,7 +15,8 @@ use crate::find::{BANNER, names_at};
 use crate::identity::KernelIdentity;
 use crate::image::Image;
 use crate::kallsyms::Kallsyms;
-use crate::kernel::{Known, TLB_ENTRIES};
+use crate::kernel::TLB_ENTRIES;
+use crate::known::Known;
 use crate::symbols::{KernelSymbols, addresses_of, moved};
 use crate::types::KernelTypes;
 
