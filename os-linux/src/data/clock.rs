@@ -1,7 +1,9 @@
 //! The kernel's clock (`tk_core`), by its clock source and by an equation that always holds in it.
 //!
-//! Source: `kernel/time/timekeeping.c`: `tk_set_wall_to_mono()` keeps `offs_real` equal to the negative of `wall_to_monotonic`, and both
-//! readers (`tkr_mono`, `tkr_raw`) use one clock source, which is a variable of the image.
+//! Source: `kernel/time/timekeeping.c`: `tk_set_wall_to_mono()` keeps `offs_real` equal to the negative of `wall_to_monotonic`,
+//! `tk_update_ktime_data()` keeps `tkr_mono.base` equal to the sum of `xtime_sec` and `wall_to_monotonic`, and both readers
+//! (`tkr_mono`, `tkr_raw`) use one clock source, which is a variable of the image. The second equation tells the clock from the
+//! pairs of readers that are kept for NMIs (`struct tk_fast`), which are laid out alike and followed by zeros.
 
 use vmc::layout::{Field, Types};
 use vmc::{ReadExt, VirtAddr};
@@ -19,6 +21,8 @@ impl Linux<'_> {
         let (mono, raw) = (offset("tkr_mono.clock")?, offset("tkr_raw.clock")?);
         let seconds: Field<u64> = Field::new(types, "timekeeper", "wall_to_monotonic.tv_sec")?;
         let nanoseconds: Field<u64> = Field::new(types, "timekeeper", "wall_to_monotonic.tv_nsec")?;
+        let base: Field<u64> = Field::new(types, "timekeeper", "tkr_mono.base")?;
+        let wall: Field<u64> = Field::new(types, "timekeeper", "xtime_sec")?;
         let real = self.timekeeper()?.offset_real;
         let Some(distance) = raw.checked_sub(mono) else { return Ok(None) };
         let (space, image) = (self.space(), self.image());
@@ -40,7 +44,8 @@ impl Linux<'_> {
                 name.and_then(|name| space.read_cstr(name, 64))
                     .is_ok_and(|name| !name.is_empty() && name.is_ascii())
             });
-            (number(real)? == -wall_to_monotonic && named).then_some(at)
+            let monotonic = number(wall)? * NANOSECONDS + wall_to_monotonic;
+            (number(real)? == -wall_to_monotonic && number(base)? == monotonic && named).then_some(at)
         }))
     }
 }
