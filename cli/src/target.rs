@@ -2,15 +2,77 @@
 
 use std::path::PathBuf;
 
-use vmc::PhysAddr;
-use vmc_dump::{Image, OpenOptions};
+use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus};
+use vmc_dump::{Format, Image, OpenOptions};
 
 use crate::args::{Common, Os};
 use crate::failure::Failure;
 use crate::notes::Notes;
 
+/// What is looked at.
+pub(crate) enum Target {
+    /// A memory image.
+    Image(Image),
+    /// A guest that may run.
+    Live(Box<dyn LiveGuest>),
+}
+
+impl Target {
+    /// Its memory.
+    pub(crate) fn memory(&self) -> &dyn PhysMemory {
+        match self {
+            Self::Image(image) => image,
+            Self::Live(guest) => guest.as_memory(),
+        }
+    }
+
+    /// Its vCPUs.
+    pub(crate) fn vcpus(&self) -> &dyn Vcpus {
+        match self {
+            Self::Image(image) => image,
+            Self::Live(guest) => guest.as_vcpus(),
+        }
+    }
+
+    /// It as a live guest.
+    pub(crate) fn live(&self) -> Option<&dyn LiveGuest> {
+        match self {
+            Self::Image(_) => None,
+            Self::Live(guest) => Some(&**guest),
+        }
+    }
+
+    /// The size of RAM in bytes.
+    pub(crate) fn ram_bytes(&self) -> u64 {
+        match self {
+            Self::Image(image) => image.ram_bytes(),
+            Self::Live(guest) => guest.facts().ram_bytes,
+        }
+    }
+
+    /// A raw image, whose memory may begin anywhere.
+    pub(crate) fn flat(&self) -> bool {
+        matches!(self, Self::Image(image) if image.format() == Format::Raw)
+    }
+
+    /// Says where the memory of a raw image begins.
+    pub(crate) fn place_at(&mut self, base: PhysAddr) {
+        if let Self::Image(image) = self {
+            image.place_at(base);
+        }
+    }
+
+    /// What its user should know, a line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Image(image) => image.warnings().to_vec(),
+            Self::Live(guest) => guest.facts().warnings,
+        }
+    }
+}
+
 /// Opens the target that was named.
-pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Image, Failure> {
+pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target, Failure> {
     if common.os == Some(Os::Windows) {
         return Err(Failure::Said("--os windows: Windows guests are not read yet".into()));
     }
@@ -35,7 +97,7 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Image, 
     };
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
-    Ok(opened?)
+    Ok(Target::Image(opened?))
 }
 
 /// `$XDG_CACHE_HOME/vmc`, or `~/.cache/vmc`.

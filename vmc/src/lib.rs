@@ -7,6 +7,7 @@
 //! * [`AddressSpace`]: virtual memory over physical memory, with a TLB, saying exactly why a read failed;
 //! * [`VirtualMemory`], [`ReadExt`]: values, strings, slices and partial reads on any virtual memory;
 //! * [`symbols::SymbolTable`], [`layout::StructLayout`]: names and type layouts, checked when they are asked for;
+//! * [`LiveGuest`]: a guest that runs while it is looked at, and how to hold it still;
 //! * [`Limits`]: the one place that bounds what a guest can make us do;
 //! * [`view`]: processes, threads, mappings, modules and frames as rows that no OS is visible in.
 //!
@@ -50,6 +51,7 @@ pub mod arch;
 pub mod bytes;
 pub mod layout;
 pub mod limits;
+pub mod live;
 pub mod memory;
 pub mod space;
 pub mod symbols;
@@ -62,6 +64,7 @@ pub mod virt;
 pub use addr::{PhysAddr, VirtAddr};
 pub use arch::{Architecture, PageTables, Registers, TranslateError, Walk, WalkEntry};
 pub use limits::Limits;
+pub use live::{LiveError, LiveFacts, LiveGuest};
 pub use memory::{FlatMemory, PhysError, PhysMemory, Region};
 pub use space::AddressSpace;
 pub use vcpu::{VcpuError, Vcpus};

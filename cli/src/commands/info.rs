@@ -1,19 +1,19 @@
 //! `info`: what guest it is.
 
 use serde_json::{Value, json};
-use vmc::Vcpus;
-use vmc_dump::Format;
+use vmc::LiveFacts;
+use vmc_dump::{Format, Image};
 
 use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output::{address, object, optional, time};
+use crate::target::Target;
 
 /// The version of the JSON documents' schema.
 const SCHEMA: u32 = 1;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let facts = context.linux.facts();
-    let image = context.image;
     context.notes.row(&"info", &facts.errors);
     let tainted = context.linux.tainted().ok();
     let text = |text: String| Value::String(text);
@@ -25,7 +25,7 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("arch", json!(facts.architecture.name())),
         ("hostname", optional(facts.hostname, text)),
         ("cpus", optional(facts.cpus, |cpus| json!(cpus))),
-        ("memory_bytes", json!(image.ram_bytes())),
+        ("memory_bytes", json!(context.target.ram_bytes())),
         ("kernel_base", address(facts.kernel_base)),
         ("kaslr_offset", optional(facts.kaslr_offset, address)),
         ("page_table_root", address(facts.page_table_root)),
@@ -35,21 +35,41 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("taints", json!(tainted.as_ref().map(|(_, letters)| letters).filter(|letters| !letters.is_empty()))),
         ("types", json!(context.linux.types().source())),
         ("symbols", json!(context.linux.kernel_symbols().source())),
-        ("registers", json!(image.count() > 0)),
+        ("registers", json!(context.target.vcpus().count() > 0)),
+    ];
+    let fields = fields.into_iter().chain(match context.target {
+        Target::Image(image) => of_image(context, image),
+        Target::Live(guest) => of_live(&guest.facts()),
+    });
+    context.output().object(object(fields, &facts.errors))
+}
+
+/// The rows that tell of an image.
+fn of_image(context: &Context<'_>, image: &Image) -> Vec<(&'static str, Value)> {
+    let layout = match image.format() {
+        Format::ElfCore => "the core's program headers".to_owned(),
+        Format::Lime | Format::Avml => "the image's range headers".to_owned(),
+        _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
+        _ => {
+            let how = context.common.ram_base.map_or("by the kernel's page tables", |_| "--ram-base");
+            format!("flat: offset 0 is physical {} ({how})", image.ram_base())
+        }
+    };
+    Vec::from([
         ("backend", json!("dump")),
         ("format", json!(image.format().name())),
-        (
-            "layout",
-            json!(match image.format() {
-                Format::ElfCore => "the core's program headers".to_owned(),
-                Format::Lime | Format::Avml => "the image's range headers".to_owned(),
-                _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
-                _ => {
-                    let how = context.common.ram_base.map_or("by the kernel's page tables", |_| "--ram-base");
-                    format!("flat: offset 0 is physical {} ({how})", image.ram_base())
-                }
-            }),
-        ),
-    ];
-    context.output().object(object(fields, &facts.errors))
+        ("layout", json!(layout)),
+    ])
+}
+
+/// The rows that tell of a live guest.
+fn of_live(facts: &LiveFacts) -> Vec<(&'static str, Value)> {
+    Vec::from([
+        ("backend", json!(facts.backend)),
+        ("vmm", json!(facts.vmm)),
+        ("vmm_pid", json!(facts.pid)),
+        ("layout", json!(facts.layout)),
+        ("memory", json!(facts.memory)),
+        ("register_source", json!(facts.registers)),
+    ])
 }

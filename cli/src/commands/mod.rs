@@ -27,7 +27,6 @@ pub(crate) use search::Pattern;
 
 use vmc::Limits;
 use vmc::view::RowErrors;
-use vmc_dump::{Format, Image};
 use vmc_linux::{Linux, LinuxError, Task};
 
 use crate::args::{Args, Command, Common};
@@ -35,14 +34,14 @@ use crate::debug::KernelFiles;
 use crate::failure::Failure;
 use crate::notes::Notes;
 use crate::output::Output;
-use crate::target;
+use crate::target::{self, Target};
 
 /// What every command works with.
 pub(crate) struct Context<'a> {
     pub(crate) name: &'a str,
     pub(crate) common: &'a Common,
     pub(crate) notes: &'a Notes,
-    pub(crate) image: &'a Image,
+    pub(crate) target: &'a Target,
     pub(crate) linux: &'a Linux<'a>,
 }
 
@@ -116,20 +115,20 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
             notes.warning(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
-    let mut image = target::open(name, &args.common, notes)?;
-    let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
-    let mut answered = answer(args, notes, &image, flat);
+    let mut target = target::open(name, &args.common, notes)?;
+    let flat = target.flat() && args.common.ram_base.is_none();
+    let mut answered = answer(args, notes, &target, flat);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
     if let Err(Failure::Guest { source: LinuxError::NotVerified { .. }, .. }) = &answered
         && flat
     {
-        if let Some(base) = vmc_linux::ram_base(&image) {
-            image.place_at(base);
+        if let Some(base) = vmc_linux::ram_base(target.memory()) {
+            target.place_at(base);
         }
-        answered = answer(args, notes, &image, false);
+        answered = answer(args, notes, &target, false);
     }
-    answered.map_err(|why| why.with(image.warnings()))?;
-    for warning in image.warnings() {
+    answered.map_err(|why| why.with(&target.warnings()))?;
+    for warning in target.warnings() {
         notes.warning(&format_args!("{name}: {warning}"));
     }
     notes.end_of_rows();
@@ -153,12 +152,12 @@ fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Fail
 }
 
 /// Finds the guest in the image and asks it. Where it `may_move`, a kernel that is not where it says ends it at once.
-fn answer(args: &Args, notes: &Notes, image: &Image, may_move: bool) -> Result<(), Failure> {
+fn answer(args: &Args, notes: &Notes, target: &Target, may_move: bool) -> Result<(), Failure> {
     let name = args.command.target();
     let mut files = KernelFiles::new(&args.common.symbols);
     let given: Option<&mut dyn vmc_linux::KernelFiles> =
         if args.common.symbols.is_empty() { None } else { Some(&mut files) };
-    let linux = Linux::open_with_files(image, image, Limits::default(), given);
+    let linux = Linux::open_with_files(target.memory(), target.vcpus(), Limits::default(), given);
     if let Err(source @ LinuxError::NotVerified { .. }) = &linux
         && may_move
     {
@@ -167,16 +166,16 @@ fn answer(args: &Args, notes: &Notes, image: &Image, may_move: bool) -> Result<(
     if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
         && what.pid.is_none()
     {
-        return search::without_guest(name, &args.common, notes, image, why, what);
+        return search::without_guest(name, &args.common, notes, target.memory(), why, what);
     }
-    let flat = image.format() == Format::Raw && args.common.ram_base.is_none();
+    let flat = target.flat() && args.common.ram_base.is_none();
     let linux = linux.map_err(|source| match source {
         LinuxError::NotVerified { .. } if flat => Failure::Said(format!(
             "{name}: {source}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
         )),
         source => without_help(name, source, &files),
     })?;
-    let context = Context { name, common: &args.common, notes, image, linux: &linux };
+    let context = Context { name, common: &args.common, notes, target, linux: &linux };
     match &args.command {
         Command::Info(_) => info::run(&context),
         Command::Ps { all_ways: true, .. } => hidden::processes(&context),

@@ -12,7 +12,6 @@ use vmc::addr::PAGE_SIZE;
 use vmc::arch::PresentPage;
 use vmc::view::{RowErrors, Space};
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
-use vmc_dump::Image;
 use vmc_linux::{AddressSpaceOf, LinuxError, Task};
 
 use crate::args::{Common, SearchFor};
@@ -94,8 +93,8 @@ pub(crate) fn run(context: &Context<'_>, what: &SearchFor) -> Result<(), Failure
     if let Some(pid) = what.pid {
         return in_process(context, pid, &pattern, what);
     }
-    let found = in_image(context.name, context.notes, context.image, &pattern, what)?;
-    physical(context, &found, &Lines { memory: Memory::Physical(context.image), what })
+    let found = in_image(context.name, context.notes, context.target.memory(), &pattern, what)?;
+    physical(context, &found, &Lines { memory: Memory::Physical(context.target.memory()), what })
 }
 
 /// Searches an image in which no kernel was found.
@@ -103,7 +102,7 @@ pub(crate) fn without_guest(
     name: &str,
     common: &Common,
     notes: &Notes,
-    image: &Image,
+    image: &dyn PhysMemory,
     why: &LinuxError,
     what: &SearchFor,
 ) -> Result<(), Failure> {
@@ -118,7 +117,7 @@ pub(crate) fn without_guest(
 fn in_image(
     name: &str,
     notes: &Notes,
-    image: &Image,
+    image: &dyn PhysMemory,
     pattern: &Pattern,
     what: &SearchFor,
 ) -> Result<Vec<Found>, Failure> {
@@ -229,7 +228,7 @@ fn in_process(context: &Context<'_>, pid: u32, pattern: &Pattern, what: &SearchF
     let mut pages = space.tables().present(memory, Space::User, linux.limits().page_tables);
     let mut searched = 0u64;
     let mut errors = RowErrors::default();
-    let most = context.image.total().saturating_mul(MOST_MAPPED);
+    let most = context.target.memory().total().saturating_mul(MOST_MAPPED);
     let runs = std::iter::from_fn(|| {
         while searched < most {
             match pages.next()? {

@@ -1,0 +1,1 @@
+//! Live guests through a GDB remote stub.

@@ -1,0 +1,1 @@
+//! Live QEMU guests through the machine protocol.
