@@ -13,6 +13,7 @@
 
 mod cache;
 mod error;
+pub mod guardian;
 mod layout;
 mod memory;
 mod parse;
