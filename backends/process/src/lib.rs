@@ -16,6 +16,7 @@ mod error;
 pub mod guardian;
 mod layout;
 mod memory;
+pub mod orphan;
 mod parse;
 
 pub use error::{LayoutError, ProcessError};
