@@ -1,14 +1,18 @@
 """A running QEMU, by its QMP socket and its gdb stub."""
 
 import json
+import os
 import re
+import shlex
 import socket
 import time
 
 
-def connect(path, tries=100):
-    """Connects to a UNIX socket that may still be coming up."""
+def connect(path, alive=lambda: True, tries=100):
+    """Connects to a UNIX socket that may still be coming up, as long as alive() says so."""
     for _ in range(tries):
+        if not alive():
+            break
         try:
             s = socket.socket(socket.AF_UNIX)
             s.connect(path)
@@ -21,8 +25,8 @@ def connect(path, tries=100):
 class Qmp:
     """QEMU's monitor protocol: qmp('stop'), qmp('pmemsave', val=0, ...)."""
 
-    def __init__(self, path):
-        self.socket = connect(path)
+    def __init__(self, path, alive=lambda: True):
+        self.socket = connect(path, alive)
         self.file = self.socket.makefile('rwb')
         self.read()
         self('qmp_capabilities')
@@ -41,9 +45,49 @@ class Qmp:
             if 'error' in reply:
                 raise RuntimeError(f'{command}: {reply["error"]}')
 
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
     def hmp(self, line):
         """A line of the human monitor."""
         return self('human-monitor-command', **{'command-line': line})
+
+
+def ram_name(machine, arch):
+    """The RAM block of a machine, as a migration stream names it."""
+    if arch == 'aarch64':
+        return 'mach-virt.ram'
+    return 'microvm.ram' if machine.startswith('microvm') else 'pc.ram'
+
+
+def live_command(meta, image, kvm, shared):
+    """The QEMU that takes over the state that an image holds, run in a folder for its sockets.
+
+    meta: the image's meta.json. kvm: with KVM in TCG's place. shared: RAM is a shared memfd.
+    """
+    words = [word.replace('kernel/', image + '/kernel/', 1) if word.startswith('kernel/') else word
+             for word in meta['qemu']]
+    if kvm:
+        words[words.index('-accel') + 1] = 'kvm'
+    if shared:
+        # the block has to keep the name that it had when it was saved
+        name = ram_name(words[words.index('-M') + 1], meta['arch'])
+        words[words.index('-M') + 1] += f',memory-backend={name}'
+        words += ['-object', f'memory-backend-memfd,id={name},size={meta["ram_mib"]}M,share=on,'
+                             'x-use-canonical-path-for-ramblock-id=off']
+    state = os.path.join(image, 'state.mig')
+    how = f'cat {shlex.quote(state)}'
+    if not os.path.exists(state):
+        how = f'zstd -dcq {shlex.quote(state)}.zst'
+    return words + [
+        '-chardev', 'socket,id=truth,path=truth.sock,server=on,wait=off',
+        '-qmp', 'unix:qmp.sock,server=on,wait=off',
+        '-chardev', 'socket,id=gdb0,path=gdb.sock,server=on,wait=off',
+        '-gdb', 'chardev:gdb0',
+        '-pidfile', 'qemu.pid',
+        '-S', '-incoming', 'exec:' + how,
+    ]
 
 
 class Gdb:
