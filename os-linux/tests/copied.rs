@@ -31,7 +31,11 @@ impl Told<'_> {
 }
 
 /// Asks everything of the guest.
-fn everything(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, copied: Option<&Copied<'_>>) -> (Vec<(String, String)>, Vec<(String, u64, u64)>) {
+fn everything(
+    memory: &dyn PhysMemory,
+    vcpus: &dyn Vcpus,
+    copied: Option<&Copied<'_>>,
+) -> (Vec<(String, String)>, Vec<(String, u64, u64)>) {
     let mut told = Told { lines: Vec::new(), costs: Vec::new(), memory: copied };
     let linux = Linux::open(memory, vcpus).unwrap();
     told.tell("open", &linux.identity());
@@ -66,7 +70,10 @@ fn everything(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, copied: Option<&Copied
     let mut cache = Cache::new();
     let all: Vec<_> = threads.iter().map(|task| stacks.stack(task, false, &mut cache)).collect();
     told.tell("stacks", &all);
-    told.tell("images", &tasks.iter().filter_map(|task| Some(task.memory().ok()?.module_rows())).collect::<Vec<_>>());
+    told.tell(
+        "images",
+        &tasks.iter().filter_map(|task| Some(task.memory().ok()?.module_rows())).collect::<Vec<_>>(),
+    );
     let survey = linux.processes_all_ways().unwrap();
     let ways: Vec<_> = survey.rows.iter().map(|row| (row.what.address(), &row.ways)).collect();
     told.tell("processes all ways", &(ways, &survey.ended, &survey.errors));
