@@ -103,7 +103,11 @@ fn a_guest_that_is_paused_meanwhile_is_read_by_injection() {
         if round == 5 {
             assert_eq!(bare.tell("pause")["paused"], true);
         }
-        assert_eq!(machine.running(), !paused);
+        // A thread that waits for a processor looks as if it had one.
+        let until = Instant::now() + Duration::from_secs(5);
+        while machine.running() == paused {
+            assert!(Instant::now() < until, "round {round}: running {paused}");
+        }
         machine.stop().unwrap();
         assert!(!machine.running());
         assert_all(&bare, &machine);
@@ -184,6 +188,7 @@ fn a_stopped_vmm_stays_stopped() {
         machine.stop().unwrap();
         assert_all(&bare, &machine);
         machine.resume().unwrap();
+        assert!(!machine.running());
         drop(machine);
         stopped();
     }
