@@ -14,9 +14,13 @@
 mod cache;
 mod error;
 mod layout;
+mod maps;
 mod memory;
 mod parse;
+mod proc;
+mod slots;
 
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;
+pub use slots::{Memslot, SlotKind, SlotsError, kernel_memslots, memslots};
