@@ -13,9 +13,11 @@
 
 mod cache;
 mod error;
+pub mod guardian;
 mod layout;
 mod maps;
 mod memory;
+pub mod orphan;
 mod parse;
 mod proc;
 mod slots;
