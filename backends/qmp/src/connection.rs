@@ -1,5 +1,6 @@
 //! A connection to QEMU: greeting, commands, answers.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::error::{CommandError, ConnectError};
 use crate::hmp::{Monitor, MonitorError, excerpt};
 use crate::message::{Command, Done, FdName, Greeting, Line, Message, Nothing, Status};
 use crate::stream::{LineError, MAX_LINE, Stream, is_again};
+
+const CLOSED: &str = "QEMU has closed the connection";
 
 /// A connection that has been greeted, and may send commands.
 #[derive(Debug)]
@@ -114,8 +117,11 @@ impl Connection {
         line.push(b'\n');
         let until = Instant::now() + self.timeout;
         if let Err(error) = self.stream.send(&line, fd, until) {
-            let live =
-                if is_again(&error) { self.silent(self.timeout) } else { self.gone(&error.to_string()) };
+            let live = match error.kind() {
+                _ if is_again(&error) => self.silent(self.timeout),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => self.gone(CLOSED),
+                _ => self.gone(&error.to_string()),
+            };
             // Half a line may have been sent: nothing that followed would be understood.
             return Err(self.end(live.into()));
         }
@@ -138,7 +144,7 @@ impl Connection {
             let line = match self.stream.line(until) {
                 Ok(line) => line,
                 Err(LineError::Late) => return Err(self.silent(timeout).into()),
-                Err(LineError::Closed) => break Err(self.gone("QEMU has closed the connection")),
+                Err(LineError::Closed) => break Err(self.gone(CLOSED)),
                 Err(LineError::Io(error)) => break Err(self.gone(&error.to_string())),
                 Err(LineError::Endless) => {
                     break Ok(format!("a line of more than {} MiB", MAX_LINE >> 20));
