@@ -1,14 +1,18 @@
 """A running QEMU, by its QMP socket and its gdb stub."""
 
 import json
+import os
 import re
+import shlex
 import socket
 import time
 
 
-def connect(path, tries=100):
-    """Connects to a UNIX socket that may still be coming up."""
+def connect(path, alive=lambda: True, tries=100):
+    """Connects to a UNIX socket that may still be coming up, as long as alive() says so."""
     for _ in range(tries):
+        if not alive():
+            break
         try:
             s = socket.socket(socket.AF_UNIX)
             s.connect(path)
@@ -21,8 +25,8 @@ def connect(path, tries=100):
 class Qmp:
     """QEMU's monitor protocol: qmp('stop'), qmp('pmemsave', val=0, ...)."""
 
-    def __init__(self, path):
-        self.socket = connect(path)
+    def __init__(self, path, alive=lambda: True):
+        self.socket = connect(path, alive)
         self.file = self.socket.makefile('rwb')
         self.read()
         self('qmp_capabilities')
@@ -41,9 +45,52 @@ class Qmp:
             if 'error' in reply:
                 raise RuntimeError(f'{command}: {reply["error"]}')
 
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
     def hmp(self, line):
         """A line of the human monitor."""
         return self('human-monitor-command', **{'command-line': line})
+
+
+def ram_name(machine, arch):
+    """The RAM block of a machine, as a migration stream names it."""
+    if arch == 'aarch64':
+        return 'mach-virt.ram'
+    return 'microvm.ram' if machine.startswith('microvm') else 'pc.ram'
+
+
+def live_command(meta, image, kvm, shared):
+    """The QEMU that takes over the state that an image holds, run in a folder for its sockets.
+
+    meta: the image's meta.json. kvm: with KVM in TCG's place. shared: RAM is a shared memfd.
+    """
+    words = [word.replace('kernel/', image + '/kernel/', 1) if word.startswith('kernel/') else word
+             for word in meta['qemu']]
+    if kvm:
+        words[words.index('-accel') + 1] = 'kvm'
+    if shared:
+        # the block has to keep the name that it had when it was saved
+        name = ram_name(words[words.index('-M') + 1], meta['arch'])
+        words[words.index('-M') + 1] += f',memory-backend={name}'
+        words += ['-object', f'memory-backend-memfd,id={name},size={meta["ram_mib"]}M,share=on,'
+                             'x-use-canonical-path-for-ramblock-id=off']
+    state = os.path.join(image, 'state.mig')
+    how = f'cat {shlex.quote(state)}'
+    if not os.path.exists(state):
+        how = f'zstd -dcq {shlex.quote(state)}.zst'
+    # Where nobody is at the other end the collector looks for somebody again and again; under
+    # a KVM that emulates kernel mode no system call comes back to user mode.
+    truth = 'file,id=truth,path=/dev/null' if kvm else 'socket,id=truth,path=truth.sock,server=on,wait=off'
+    return words + [
+        '-chardev', truth,
+        '-qmp', 'unix:qmp.sock,server=on,wait=off',
+        '-chardev', 'socket,id=gdb0,path=gdb.sock,server=on,wait=off',
+        '-gdb', 'chardev:gdb0',
+        '-pidfile', 'qemu.pid',
+        '-S', '-incoming', 'exec:' + how,
+    ]
 
 
 class Gdb:
@@ -86,6 +133,32 @@ class Gdb:
 
     def close(self):
         self.socket.close()
+
+
+# Instructions of the kernel that a KVM which emulates kernel mode may not know, and that do
+# nothing where no exception of the FPU is pending: (function, where they are searched, what goes there)
+NOT_EMULATED = [
+    # a process ends: fwait, then movq $0, %gs:...
+    ('fpu__drop', bytes.fromhex('9b6548c705'), bytes.fromhex('90')),
+]
+
+
+def spare_the_emulator(path, symbols):
+    """Replaces NOT_EMULATED in a paused guest, through its gdb stub. -> what was replaced"""
+    done = []
+    gdb = Gdb(path)
+    for name, old, new in NOT_EMULATED:
+        if name not in symbols:
+            continue
+        code = bytes.fromhex(gdb(f'm{symbols[name]:x},200').decode())
+        at = code.find(old)
+        if at < 0:
+            continue
+        if gdb(f'M{symbols[name] + at:x},{len(new):x}:{new.hex()}') != b'OK':
+            raise RuntimeError(f'{name} cannot be changed')
+        done.append(f'{name}+{at:#x}')
+    gdb.close()     # without detaching: that would let the guest run
+    return done
 
 
 def described_registers(gdb, files):

@@ -14,6 +14,13 @@ macro_rules! groups {
             $($group: Lazy<$kind, LayoutError>,)*
         }
 
+        impl Groups {
+            /// Forgets those that could not be made.
+            pub(crate) fn forget_failures(&mut self) {
+                $(self.$group.forget_if(|_| false);)*
+            }
+        }
+
         impl Linux<'_> {
             $(pub(crate) fn $group(&self) -> Result<&$kind, LayoutError> {
                 self.groups.$group.get(|| FieldGroup::resolve(self.types()))

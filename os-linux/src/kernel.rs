@@ -196,6 +196,17 @@ impl<'m> Linux<'m> {
         self.cpus.get_or_init(|| Box::new(Cpus::find(self)))
     }
 
+    /// Forgets what a guest that ran on may have changed: translations, which vCPU each CPU is and who runs on it, and
+    /// whatever was looked for in vain. What stays the same for a whole boot (symbols, types, members, where the kernel and
+    /// its variables lie) is kept. What the backend has kept of memory and registers is its own to forget.
+    pub fn forget(&mut self) {
+        self.space.forget();
+        self.cpus = OnceBox::new();
+        self.groups.forget_failures();
+        self.found.forget_failures();
+        self.overlay.forget_if(|_| false);
+    }
+
     /// The members of overlayfs' structures, which may be a module's.
     pub(crate) fn overlay(&self) -> Result<&OverlayFields, LayoutError> {
         self.overlay.get(|| {

@@ -16,6 +16,13 @@ impl<T, E: Clone> Lazy<T, E> {
     pub(crate) fn get(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         self.0.get_or_init(|| Box::new(make())).as_ref().map_err(Clone::clone)
     }
+
+    /// Forgets a value that `vain` says nothing was gained by, and a reason why there is none: it is looked for again.
+    pub(crate) fn forget_if(&mut self, vain: impl FnOnce(&T) -> bool) {
+        if self.0.get().is_some_and(|made| made.as_ref().map_or(true, vain)) {
+            self.0 = OnceBox::new();
+        }
+    }
 }
 
 impl<T, E: Clone> Default for Lazy<T, E> {

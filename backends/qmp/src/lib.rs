@@ -1,1 +1,3 @@
-//! Live QEMU guests through the machine protocol.
+//! Live QEMU guests through the machine protocol (QMP).
+
+pub mod hmp;

@@ -34,3 +34,14 @@ pub(crate) struct FoundData {
     pub(crate) udp: Lazy<Option<VirtAddr>, LinuxError>,
     pub(crate) taints: Lazy<Option<VirtAddr>, LinuxError>,
 }
+
+impl FoundData {
+    /// Forgets what was not found: a guest that ran while it was looked for may have been in the midst of a change.
+    pub(crate) fn forget_failures(&mut self) {
+        let Self { timekeeper, vmemmap, modules, module_types, stack_size, tcp, udp, taints } = self;
+        for found in [timekeeper, vmemmap, modules, module_types, tcp, udp, taints] {
+            found.forget_if(Option::is_none);
+        }
+        stack_size.forget_if(|_| false);
+    }
+}

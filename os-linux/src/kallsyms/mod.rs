@@ -28,6 +28,15 @@ use addresses::Addresses;
 use names::{Names, Starts};
 use search::{Tables, search};
 
+/// The tables, as VMCOREINFO calls them; in which order they lie has changed with the versions.
+const TABLES: [&str; 5] = [
+    "kallsyms_num_syms",
+    "kallsyms_token_table",
+    "kallsyms_token_index",
+    "kallsyms_offsets",
+    "kallsyms_relative_base",
+];
+
 /// The kernel's symbols, still packed.
 #[derive(Debug)]
 pub struct Kallsyms<'m> {
@@ -76,8 +85,12 @@ impl<'m> Kallsyms<'m> {
         }
         let tokens = read_tokens(space, at("kallsyms_token_table")?, at("kallsyms_token_index")?)
             .ok_or_else(|| wrong("its token table is damaged"))?;
-        // How long the names are is known only when they have been gone through; no symbol takes more than 2 + 512 bytes.
-        let names = up_to(space, at("kallsyms_names")?, count.saturating_mul(514));
+        // How long the names are is known only when they have been gone through; no symbol takes more than 2 + 512 bytes,
+        // and they end before the table that lies behind them.
+        let names_at = at("kallsyms_names")?;
+        let behind = TABLES.iter().filter_map(|name| info.symbol(name)?.offset_from(names_at)).filter(|len| *len > 0);
+        let room = behind.min().and_then(|room| usize::try_from(room).ok()).unwrap_or(usize::MAX);
+        let names = up_to(space, names_at, count.saturating_mul(514).min(room));
         let offsets_at = at("kallsyms_offsets")?;
         let offsets = bytes(space, offsets_at, count.saturating_mul(4)).map_err(&read)?;
         let base = match info.symbol("kallsyms_relative_base") {

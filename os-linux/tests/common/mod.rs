@@ -6,6 +6,7 @@
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
+pub(crate) mod copied;
 pub(crate) mod patched;
 
 use std::path::PathBuf;

@@ -1,0 +1,219 @@
+//! [`ProcessMemory`]: reads of a guest's memory in its monitor's process.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use vmc::{PhysAddr, PhysError, PhysMemory, Region};
+
+use crate::cache::{PAGE, PageCache};
+use crate::error::ProcessError;
+use crate::layout::{Layout, Piece};
+
+/// From this length on `process_vm_readv` is faster than `/proc/PID/mem`.
+const BULK: usize = 16 << 10;
+
+/// As much as one call of `process_vm_readv` copies: the copy stays in the processor's cache.
+const CHUNK: usize = 2 << 20;
+
+/// Reads up to this length keep the pages that they went through.
+const KEPT: usize = 64 << 10;
+
+/// A guest's physical memory in the process of its virtual machine monitor.
+///
+/// Pages that were read stay as they were, in a cache of 16 MiB, until [`forget`](Self::forget).
+/// Reads of more than 64 KiB see the pages that are kept, but keep none.
+#[derive(Debug)]
+pub struct ProcessMemory {
+    pid: nix::unistd::Pid,
+    /// Held, as it stays with the process when its number is given to another.
+    mem: File,
+    /// Tells whether the process lives.
+    pidfd: OwnedFd,
+    pieces: Vec<Piece>,
+    regions: Vec<Region>,
+    cache: PageCache,
+}
+
+impl ProcessMemory {
+    /// The memory of the guest in process `pid`, as `layout` says.
+    ///
+    /// # Errors
+    /// [`ProcessError`] where there is no such process, its memory may not be read, or nothing is where the layout has memory.
+    pub fn open(pid: u32, layout: &Layout) -> Result<Self, ProcessError> {
+        let mut layout = layout.clone();
+        layout.check()?;
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::Gone { pid })?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())
+            .map_err(|error| ProcessError::io(pid, "the state", error.into()))?;
+        let mem = File::open(format!("/proc/{pid}/mem"))
+            .map_err(|error| ProcessError::io(pid, "the memory", error))?;
+        let regions = layout.regions();
+        let pid_of_nix = nix::unistd::Pid::from_raw(raw.as_raw_nonzero().get());
+        let memory =
+            Self { pid: pid_of_nix, mem, pidfd, pieces: layout.pieces, regions, cache: PageCache::new() };
+        memory.try_each_piece(pid)?;
+        Ok(memory)
+    }
+
+    /// Reads the first and the last byte of each piece.
+    fn try_each_piece(&self, pid: u32) -> Result<(), ProcessError> {
+        for piece in &self.pieces {
+            for host in [piece.host, piece.host.saturating_add(piece.len - 1)] {
+                match self.mem.read_at(&mut [0], host) {
+                    Ok(1) => {}
+                    Ok(_) => return Err(ProcessError::Gone { pid }),
+                    Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
+                        let guest = piece.guest.get().saturating_add(host - piece.host);
+                        return Err(ProcessError::NotMapped { pid, host, guest });
+                    }
+                    Err(error) => return Err(ProcessError::io(pid, "the memory", error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How memory is read, in words for people.
+    #[must_use]
+    pub fn how(&self) -> &'static str {
+        "process_vm_readv"
+    }
+
+    /// Forgets the pages that were read: what is read next is newer.
+    pub fn forget(&self) {
+        self.cache.forget();
+    }
+
+    /// Has the process ended?
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// The piece that has `addr`, and where in it.
+    fn piece(&self, addr: PhysAddr) -> Option<(&Piece, u64)> {
+        let behind = self.pieces.partition_point(|piece| piece.guest <= addr);
+        let piece = self.pieces.get(behind.checked_sub(1)?)?;
+        let offset = addr.offset_from(piece.guest)?;
+        (offset < piece.len).then_some((piece, offset))
+    }
+
+    /// Fills `buf` from the process, past the cache.
+    fn fetch(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        let len = buf.len();
+        let mut rest = buf;
+        let mut at = addr;
+        while !rest.is_empty() {
+            let (piece, offset) = self.piece(at).ok_or(PhysError::NoMemory { addr, len })?;
+            let here = usize::try_from(piece.len - offset).unwrap_or(usize::MAX).min(rest.len());
+            let Some((part, behind)) = rest.split_at_mut_checked(here) else { break };
+            self.fetch_host(piece.host.wrapping_add(offset), part)
+                .map_err(|reason| PhysError::Failed { addr: at, reason })?;
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+            at = at.checked_add(here as u64).ok_or(PhysError::NoMemory { addr, len })?;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` from the process' address `host`.
+    fn fetch_host(&self, host: u64, buf: &mut [u8]) -> Result<(), &'static str> {
+        if buf.len() < BULK {
+            return self.fetch_mem(host, buf);
+        }
+        let mut at = host;
+        for chunk in buf.chunks_mut(CHUNK) {
+            if !self.fetch_bulk(at, chunk) {
+                self.fetch_mem(at, chunk)?;
+            }
+            at = at.wrapping_add(chunk.len() as u64);
+        }
+        // The number of a process that ended may be another's by now.
+        if self.is_gone() { Err("the process has ended") } else { Ok(()) }
+    }
+
+    /// By `process_vm_readv`; false where it gave less than all.
+    fn fetch_bulk(&self, host: u64, chunk: &mut [u8]) -> bool {
+        let Ok(base) = usize::try_from(host) else { return false };
+        let len = chunk.len();
+        let remote = [RemoteIoVec { base, len }];
+        process_vm_readv(self.pid, &mut [IoSliceMut::new(chunk)], &remote).is_ok_and(|read| read == len)
+    }
+
+    /// By `/proc/PID/mem`.
+    fn fetch_mem(&self, host: u64, buf: &mut [u8]) -> Result<(), &'static str> {
+        self.mem.read_exact_at(buf, host).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the process has ended",
+            _ if error.raw_os_error() == Some(nix::libc::EIO) => "the process has no memory there any more",
+            _ => "the system does not let its memory be read",
+        })
+    }
+
+    /// Reads what lies within one page, by the cache.
+    fn read_in_page(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        let (number, offset) = (addr.get() / PAGE as u64, (addr.get() % PAGE as u64) as usize);
+        if self.cache.copy(number, offset, buf) {
+            return Ok(());
+        }
+        let age = self.cache.age();
+        let mut page = [0; PAGE];
+        let start = addr.align_down(PAGE as u64);
+        // A page that is not in memory as a whole is read as far as it was asked for, and not kept.
+        if self.fetch(start, &mut page).is_err() {
+            return self.fetch(addr, buf);
+        }
+        self.cache.put(number, age, &page);
+        // Another thread may have kept it first: then its bytes are what the page is until it is forgotten.
+        if !self.cache.copy(number, offset, buf) {
+            let bytes = page.get(offset..).and_then(|page| page.get(..buf.len()));
+            buf.copy_from_slice(bytes.ok_or(PhysError::NoMemory { addr, len: buf.len() })?);
+        }
+        Ok(())
+    }
+
+    /// Reads more than a page: in one go, and then the kept pages over it.
+    fn read_many(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        let age = self.cache.age();
+        let keep = buf.len() <= KEPT;
+        self.fetch(addr, buf)?;
+        let mut at = addr;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let offset = (at.get() % PAGE as u64) as usize;
+            let here = (PAGE - offset).min(rest.len());
+            let Some((part, behind)) = rest.split_at_mut_checked(here) else { break };
+            let number = at.get() / PAGE as u64;
+            if !self.cache.copy(number, offset, part)
+                && keep
+                && let Ok(page) = <&[u8; PAGE]>::try_from(&*part)
+            {
+                self.cache.put(number, age, page);
+            }
+            rest = behind;
+            at = at.wrapping_add(here as u64);
+        }
+        Ok(())
+    }
+}
+
+impl PhysMemory for ProcessMemory {
+    fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        match buf.len() {
+            0 => Ok(()),
+            len if len <= PAGE - (addr.get() % PAGE as u64) as usize => self.read_in_page(addr, buf),
+            _ => self.read_many(addr, buf),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The guest's memory as QEMU has it: which ranges are memory, and where in QEMU's process they lie.
+
+use super::error::{Monitor, MonitorError};
+use super::hva::parse_gpa2hva;
+use super::mtree::{FlatRange, RangeKind, parse_mtree};
+
+/// More pieces than a guest with every slot for memory full has.
+const MAX_PIECES: usize = 1024;
+
+/// A range of the guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RamRange {
+    /// Where it begins in the guest.
+    pub guest: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where it begins in QEMU's process.
+    pub host: u64,
+}
+
+/// The guest's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuestRam {
+    /// The ranges, ascending.
+    pub ranges: Vec<RamRange>,
+    /// RAM in bytes, as the machine was given it.
+    pub ram_bytes: u64,
+}
+
+/// Asks a monitor for the guest's memory: RAM, also where it is shadowed as ROM for now; neither firmware nor devices' memory.
+///
+/// # Errors
+/// [`MonitorError`] where the monitor cannot be asked, or what it says does not make a layout.
+pub fn guest_ram(monitor: &mut dyn Monitor) -> Result<GuestRam, MonitorError> {
+    // `-o` tells whose a region is; QEMU before 2.12 does not know it.
+    let owned = monitor.hmp("info mtree -f -o")?;
+    let ranges = match parse_mtree(&owned) {
+        Ok(ranges) => ranges,
+        Err(_) => parse_mtree(&monitor.hmp("info mtree -f")?)?,
+    };
+    let mut ram = GuestRam::default();
+    for range in ranges.iter().filter(|range| is_ram(range, &ranges)) {
+        if ram.ranges.len() == MAX_PIECES {
+            return Err(MonitorError::TooMany {
+                command: "info mtree -f",
+                things: "ranges of memory",
+                most: MAX_PIECES,
+            });
+        }
+        let host = host_address(monitor, range)?;
+        // A range that ends with the address space would have no length that fits; there is no memory there.
+        let Some(len) = (range.last - range.start).checked_add(1) else { continue };
+        if host.checked_add(len).is_none() {
+            let what = format!("{len:#x} bytes at {host:#x} go beyond the address space");
+            return Err(MonitorError::answer("gpa2hva", what));
+        }
+        push(&mut ram.ranges, RamRange { guest: range.start, len, host });
+    }
+    if ram.ranges.is_empty() {
+        return Err(MonitorError::answer("info mtree -f", "no memory at all"));
+    }
+    let sum = || ram.ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.len));
+    let summary = monitor.hmp("info memory_size_summary")?;
+    ram.ram_bytes = parse_size(&summary).unwrap_or_else(sum);
+    Ok(ram)
+}
+
+/// Is it the guest's memory? A range that is ROM now is, where the same region is RAM elsewhere.
+fn is_ram(range: &FlatRange, all: &[FlatRange]) -> bool {
+    let same =
+        |other: &FlatRange| other.name == range.name && other.kind == RangeKind::Ram && !other.of_device;
+    !range.of_device
+        && match range.kind {
+            RangeKind::Ram | RangeKind::NonVolatile => true,
+            RangeKind::Rom => all.iter().any(same),
+            RangeKind::RomDevice | RangeKind::RamDevice | RangeKind::Io => false,
+        }
+}
+
+/// Where a range begins in QEMU's process.
+fn host_address(monitor: &mut dyn Monitor, range: &FlatRange) -> Result<u64, MonitorError> {
+    let answer = monitor.hmp(&format!("gpa2hva {:#x}", range.start))?;
+    let lost = |what: &str| {
+        MonitorError::answer("gpa2hva", format!("{:#x} is {what}, not {}", range.start, range.name))
+    };
+    let found = parse_gpa2hva(&answer)?.ok_or_else(|| lost("no memory"))?;
+    // The layout has changed between the two questions.
+    if found.region != range.name {
+        return Err(lost("in another region"));
+    }
+    Ok(found.host)
+}
+
+/// Adds a range; one that goes on where the last ends, in the guest and in QEMU, becomes part of it.
+fn push(ranges: &mut Vec<RamRange>, range: RamRange) {
+    if let Some(last) = ranges.last_mut() {
+        let follows = |start: u64, next: u64| start.checked_add(last.len) == Some(next);
+        if follows(last.guest, range.guest) && follows(last.host, range.host) {
+            last.len += range.len;
+            return;
+        }
+    }
+    ranges.push(range);
+}
+
+/// `info memory_size_summary`: what the machine was started with, and what was plugged in since.
+fn parse_size(text: &str) -> Option<u64> {
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name))?;
+        line.trim().parse::<u64>().ok()
+    };
+    let base = number("base memory:").filter(|bytes| *bytes != 0)?;
+    base.checked_add(number("plugged memory:").unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A monitor that knows some answers, and counts what it is asked.
+    struct Known(Vec<(&'static str, String)>, usize);
+
+    impl Monitor for Known {
+        fn hmp(&mut self, line: &str) -> Result<String, MonitorError> {
+            self.1 += 1;
+            let answer = self.0.iter().find(|(known, _)| *known == line);
+            Ok(answer.map_or_else(|| format!("unknown command: '{line}'"), |(_, text)| text.clone()))
+        }
+    }
+
+    fn view(lines: &str) -> String {
+        format!("FlatView #1\n AS \"memory\", root: system\n Root memory region: system\n{lines}")
+    }
+
+    fn host(at: &str, region: &str, host: u64) -> String {
+        format!("Host virtual address for {at} ({region}) is {host:#x}\n")
+    }
+
+    #[test]
+    fn memory_is_what_no_device_owns_with_its_shadows() {
+        let tree = view(
+            "  0000000000000000-000000000009ffff (prio 0, ram): pc.ram owner:{obj path=/objects/pc.ram}\n\
+             \x20 00000000000a0000-00000000000bffff (prio 1, i/o): vga-lowmem owner:{dev path=/machine/v}\n\
+             \x20 00000000000c0000-00000000000fffff (prio 0, rom): pc.ram @00000000000c0000 owner:{obj path=/objects/pc.ram}\n\
+             \x20 0000000000100000-000000007fffffff (prio 0, ram): pc.ram @0000000000100000 owner:{obj path=/objects/pc.ram}\n\
+             \x20 00000000fd000000-00000000fdffffff (prio 1, ram): vga.vram owner:{dev path=/machine/v}\n\
+             \x20 00000000fffc0000-00000000ffffffff (prio 0, rom): pc.bios parent:{obj path=/machine/unattached}\n\
+             \x20 0000000100000000-000000013fffffff (prio 0, ram): pc.ram @0000000080000000 owner:{obj path=/objects/pc.ram}\n",
+        );
+        let base = 0x7f00_0000_0000;
+        let answers = vec![
+            ("info mtree -f -o", tree),
+            ("gpa2hva 0x0", host("0x0", "pc.ram", base)),
+            ("gpa2hva 0xc0000", host("0xc0000", "pc.ram", base + 0xc_0000)),
+            ("gpa2hva 0x100000", host("0x100000", "pc.ram", base + 0x10_0000)),
+            ("gpa2hva 0x100000000", host("0x100000000", "pc.ram", base + 0x8000_0000)),
+            ("info memory_size_summary", "base memory: 3221225472\r\nplugged memory: 0\r\n".to_owned()),
+        ];
+        let ram = guest_ram(&mut Known(answers, 0)).unwrap();
+        assert_eq!(
+            ram.ranges,
+            [
+                RamRange { guest: 0, len: 0xa_0000, host: base },
+                RamRange { guest: 0xc_0000, len: 0x7ff4_0000, host: base + 0xc_0000 },
+                RamRange { guest: 0x1_0000_0000, len: 0x4000_0000, host: base + 0x8000_0000 },
+            ]
+        );
+        assert_eq!(ram.ram_bytes, 3 << 30);
+    }
+
+    #[test]
+    fn older_monitors_are_asked_without_owners() {
+        let answers = vec![
+            ("info mtree -f", view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n")),
+            ("gpa2hva 0x0", host("0x0", "ram", 0x1000)),
+        ];
+        let ram = guest_ram(&mut Known(answers, 0)).unwrap();
+        assert_eq!(ram.ranges, [RamRange { guest: 0, len: 0x1_0000, host: 0x1000 }]);
+        assert_eq!(ram.ram_bytes, 0x1_0000);
+    }
+
+    #[test]
+    fn a_layout_that_does_not_hold_together_is_refused() {
+        let of = |tree: String, hva: String| {
+            guest_ram(&mut Known(vec![("info mtree -f -o", tree), ("gpa2hva 0x0", hva)], 0)).unwrap_err()
+        };
+        let one = || view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n");
+        let wrong = of(one(), "No memory is mapped at address 0x0".to_owned()).to_string();
+        assert!(wrong.contains("0x0 is no memory, not ram"), "{wrong}");
+        let wrong = of(one(), host("0x0", "rom", 0x1000)).to_string();
+        assert!(wrong.contains("another region"), "{wrong}");
+        let wrong = of(one(), host("0x0", "ram", u64::MAX - 1)).to_string();
+        assert!(wrong.contains("beyond the address space"), "{wrong}");
+        let empty = of(view("  0000000000000000-0000000000000fff (prio 0, i/o): x\n"), String::new());
+        assert!(empty.to_string().contains("no memory at all"), "{empty}");
+    }
+
+    #[test]
+    fn pieces_without_end_are_not_asked_for() {
+        let line = |n: u64| format!("  {:016x}-{:016x} (prio 0, ram): r\n", n * 0x2000, n * 0x2000 + 0xfff);
+        let tree = view(&(0..2 * MAX_PIECES as u64).map(line).collect::<String>());
+        struct Any(String, usize);
+        impl Monitor for Any {
+            fn hmp(&mut self, line: &str) -> Result<String, MonitorError> {
+                self.1 += 1;
+                let at = line.strip_prefix("gpa2hva ");
+                Ok(at.map_or_else(|| self.0.clone(), |at| host(at, "r", 0x1000 * self.1 as u64)))
+            }
+        }
+        let mut any = Any(tree, 0);
+        assert!(matches!(guest_ram(&mut any), Err(MonitorError::TooMany { .. })));
+        assert_eq!(any.1, MAX_PIECES + 1);
+    }
+}
