@@ -13,10 +13,15 @@ use vmc_dump::Image;
 use vmc_linux::{Linux, Task};
 use vmc_unwind::Cache;
 
+/// What was asked, and the answer.
+type Line = (String, String);
+/// What was asked, how many reads that took, and of how many bytes.
+type Cost = (String, u64, u64);
+
 /// Everything that is told of a guest, a part a line, with what reading it cost.
 struct Told<'c> {
-    lines: Vec<(String, String)>,
-    costs: Vec<(String, u64, u64)>,
+    lines: Vec<Line>,
+    costs: Vec<Cost>,
     memory: Option<&'c Copied<'c>>,
 }
 
@@ -35,7 +40,7 @@ fn everything(
     memory: &dyn PhysMemory,
     vcpus: &dyn Vcpus,
     copied: Option<&Copied<'_>>,
-) -> (Vec<(String, String)>, Vec<(String, u64, u64)>) {
+) -> (Vec<Line>, Vec<Cost>) {
     let mut told = Told { lines: Vec::new(), costs: Vec::new(), memory: copied };
     let linux = Linux::open(memory, vcpus).unwrap();
     told.tell("open", &linux.identity());
