@@ -21,10 +21,12 @@ mod memory;
 pub mod orphan;
 mod parse;
 mod proc;
+mod rules;
 mod segments;
 mod slots;
 
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;
+pub use rules::{Rules, RulesError, vmm_rules};
 pub use slots::{Memslot, SlotKind, SlotsError, kernel_memslots, memslots};
