@@ -283,7 +283,6 @@ impl Machine {
 
     fn hear(&self, talk: &mut Conversation) -> Result<(), Failure> {
         loop {
-            talk.guardian.look_out(LOOK_OUT);
             let mut head = [0; HEAD];
             talk.guardian.line().read_exact(&mut head).map_err(|error| lost(talk, &error))?;
             match Head::decode(&head) {
