@@ -18,7 +18,8 @@ use common::pe::{PeFile, images};
 use vmc_unwind::pe::x64::{Chained, Operation, UnwindInfo};
 
 const REGISTERS: [&str; 16] = [
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
+    "R15",
 ];
 
 /// A function in llvm-readobj's words, as far as they tell what was decoded.
@@ -32,7 +33,10 @@ fn words(file: &PeFile, begin: u32, end: u32, rva: u32) -> Vec<String> {
         format!("EndAddress: ({:#X})", base.get() + u64::from(end)).replace("0X", "0x"),
         format!("Version: {}", info.version),
         format!("PrologSize: {}", info.prolog_size),
-        format!("FrameRegister: {}", frame("-", format!("{} ({register:#x})", REGISTERS[usize::from(register)]))),
+        format!(
+            "FrameRegister: {}",
+            frame("-", format!("{} ({register:#x})", REGISTERS[usize::from(register)]))
+        ),
         format!("FrameOffset: {}", frame("-", format!("{:#X}", offset / 16)).replace("0X", "0x")),
     ];
     for code in info.codes() {
@@ -43,7 +47,8 @@ fn words(file: &PeFile, begin: u32, end: u32, rva: u32) -> Vec<String> {
             Operation::Allocate { size } if size <= 128 => format!("ALLOC_SMALL size={size}"),
             Operation::Allocate { size } => format!("ALLOC_LARGE size={size}"),
             Operation::SetFrame => {
-                format!("SET_FPREG reg={}, offset={:#X}", register(info.frame.unwrap().0), offset).replace("0X", "0x")
+                format!("SET_FPREG reg={}, offset={:#X}", register(info.frame.unwrap().0), offset)
+                    .replace("0X", "0x")
             }
             Operation::Save { register: number, offset } => {
                 format!("SAVE_NONVOL reg={}, offset={offset:#X}", register(number)).replace("0X", "0x")
@@ -65,8 +70,11 @@ fn words(file: &PeFile, begin: u32, end: u32, rva: u32) -> Vec<String> {
         }
         Chained::Parent(parent) => {
             lines.push("Chained {".to_owned());
-            lines.push(format!("StartAddress: ({:#X})", base.get() + u64::from(parent.begin)).replace("0X", "0x"));
-            lines.push(format!("EndAddress: ({:#X})", base.get() + u64::from(parent.end)).replace("0X", "0x"));
+            lines.push(
+                format!("StartAddress: ({:#X})", base.get() + u64::from(parent.begin)).replace("0X", "0x"),
+            );
+            lines
+                .push(format!("EndAddress: ({:#X})", base.get() + u64::from(parent.end)).replace("0X", "0x"));
         }
     }
     lines

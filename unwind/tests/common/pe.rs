@@ -53,17 +53,16 @@ impl VirtualMemory for PeFile {
 
 /// The images of an architecture: of the shared data, and of the directories that `VMC_PE_DIRS` names.
 pub(crate) fn images(architecture: &str) -> Option<Vec<PathBuf>> {
-    let shared = std::env::var_os("VMC_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
+    let shared = std::env::var_os("VMC_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let folder = shared.join("windows/seh").join(architecture);
     let Ok(entries) = std::fs::read_dir(&folder) else {
         super::skip("the shared data's windows/seh is not there");
         return None;
     };
     let more = std::env::var_os("VMC_PE_DIRS").unwrap_or_default();
-    let more: Vec<_> = std::env::split_paths(&more).filter_map(|folder| std::fs::read_dir(folder).ok()).collect();
+    let more: Vec<_> =
+        std::env::split_paths(&more).filter_map(|folder| std::fs::read_dir(folder).ok()).collect();
     let paths = entries.chain(more.into_iter().flatten()).map(|entry| entry.unwrap().path());
     let mut images: Vec<PathBuf> = paths
         .filter(|path| path.extension().is_some_and(|kind| kind == "exe" || kind == "dll" || kind == "pyd"))

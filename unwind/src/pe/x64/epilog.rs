@@ -130,12 +130,8 @@ impl Epilog {
         if released.is_none() {
             code.at = start;
         }
-        let mut epilog = Self {
-            sp: released.unwrap_or(registers.sp().get()),
-            pops: [0; 16],
-            count: 0,
-            jump: None,
-        };
+        let mut epilog =
+            Self { sp: released.unwrap_or(registers.sp().get()), pops: [0; 16], count: 0, jump: None };
         loop {
             let before = code.at;
             let Some(register) = code.pop() else {

@@ -3,9 +3,9 @@
 use vmc::view::{FoundBy, Stop};
 use vmc::{VirtAddr, VirtualMemory};
 
+use super::dwarf;
 use super::epilog::Epilog;
 use super::info::{Chained, InfoError, Operation, UnwindInfo};
-use super::dwarf;
 use crate::code_address::CodeAddress;
 use crate::pe::functions::{FunctionEntry, PeModule};
 use crate::x86_64::{RIP, RSP, Registers};
@@ -53,7 +53,8 @@ impl<V: VirtualMemory + ?Sized> Step<'_, V> {
         let missing = |error: vmc::ReadError| Stop::NotResident(error.addr);
         let found = self.module.functions(self.memory).find(rva).map_err(missing)?;
         let Some(found) = found.filter(|entry| entry.unwind_info & 1 == 1) else { return Ok(found) };
-        let real = FunctionEntry::read(self.memory, self.module.at(found.unwind_info & !1)).map_err(missing)?;
+        let real =
+            FunctionEntry::read(self.memory, self.module.at(found.unwind_info & !1)).map_err(missing)?;
         if real.unwind_info & 1 == 1 {
             return Err(self.bad());
         }
@@ -124,9 +125,10 @@ impl<V: VirtualMemory + ?Sized> Step<'_, V> {
         }
         // A jump to another part of the same function leaves nothing.
         let Some(other) = self.function(target)? else { return Ok(Some(epilog)) };
-        Ok((self.primary(other)? != self.primary(*function)? || target == other.begin && {
-            matches!(self.info(&other)?.chained, Chained::Nothing | Chained::Handler(_))
-        })
+        Ok((self.primary(other)? != self.primary(*function)?
+            || target == other.begin && {
+                matches!(self.info(&other)?.chained, Chained::Nothing | Chained::Handler(_))
+            })
         .then_some(epilog))
     }
 
@@ -136,7 +138,11 @@ impl<V: VirtualMemory + ?Sized> Step<'_, V> {
         let (mut info, mut offset) = (info, offset);
         for _ in 0..CHAIN {
             if let Some(code_segment) = self.undo(&mut caller, &info, offset)? {
-                return Ok(Caller { registers: caller, machine_frame: Some(code_segment), found_by: FoundBy::Pdata });
+                return Ok(Caller {
+                    registers: caller,
+                    machine_frame: Some(code_segment),
+                    found_by: FoundBy::Pdata,
+                });
             }
             match info.chained {
                 Chained::Parent(parent) => info = self.info(&parent)?,
@@ -162,7 +168,8 @@ impl<V: VirtualMemory + ?Sized> Step<'_, V> {
             _ => None,
         });
         let made = info.frame.is_some() && makes.next().is_none_or(done);
-        let base = if made { base_by(info.frame, registers).ok_or(self.bad())? } else { registers.sp().get() };
+        let base =
+            if made { base_by(info.frame, registers).ok_or(self.bad())? } else { registers.sp().get() };
         for code in codes() {
             let code = code?;
             if matches!(code.operation, Operation::Epilog { .. }) || !done(code.prolog_offset) {

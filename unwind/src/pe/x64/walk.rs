@@ -137,4 +137,3 @@ impl<M: ?Sized, V: ?Sized> fmt::Debug for PeWalk<'_, M, V> {
         self.at.fmt(f)
     }
 }
-
