@@ -1,6 +1,6 @@
 //! Unwind information of real x64 PE images, function by function, against what `llvm-readobj` says about it.
 //!
-//! The images: `windows/seh/x64` of the shared data, and those in the directories of `VMC_PE_DIRS` (separated by colons).
+//! The images: `windows/seh/x64` of the shared data, and those in the directories of `VMC_PE_X64_DIRS` (separated by colons).
 
 #![allow(
     clippy::indexing_slicing,
@@ -114,7 +114,7 @@ fn compare(path: &Path) -> Option<(usize, usize)> {
 
 #[test]
 fn unwind_information_is_read_as_llvm_reads_it() {
-    let Some(images) = images("x64") else { return };
+    let Some(images) = images("x64", "VMC_PE_X64_DIRS") else { return };
     if Command::new("llvm-readobj").arg("--version").output().is_err() {
         return common::skip("llvm-readobj is not installed");
     }

@@ -3,6 +3,7 @@
 //! Source: Microsoft's documents "x64 exception handling" and "ARM64 exception handling" (the ABI's unwind data), and the PE
 //! format's exception directory.
 
+pub mod arm64;
 pub mod functions;
 pub mod x64;
 

@@ -51,8 +51,8 @@ impl VirtualMemory for PeFile {
     }
 }
 
-/// The images of an architecture: of the shared data, and of the directories that `VMC_PE_DIRS` names.
-pub(crate) fn images(architecture: &str) -> Option<Vec<PathBuf>> {
+/// The images of an architecture: of the shared data, and of the directories that the variable `more` names.
+pub(crate) fn images(architecture: &str, more: &str) -> Option<Vec<PathBuf>> {
     let shared = std::env::var_os("VMC_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     let folder = shared.join("windows/seh").join(architecture);
@@ -60,7 +60,7 @@ pub(crate) fn images(architecture: &str) -> Option<Vec<PathBuf>> {
         super::skip("the shared data's windows/seh is not there");
         return None;
     };
-    let more = std::env::var_os("VMC_PE_DIRS").unwrap_or_default();
+    let more = std::env::var_os(more).unwrap_or_default();
     let more: Vec<_> =
         std::env::split_paths(&more).filter_map(|folder| std::fs::read_dir(folder).ok()).collect();
     let paths = entries.chain(more.into_iter().flatten()).map(|entry| entry.unwrap().path());
