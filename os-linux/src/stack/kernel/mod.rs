@@ -6,5 +6,6 @@ mod module;
 mod start;
 mod walk;
 
-pub(super) use code::KernelCode;
+pub(super) use code::{KernelCode, Rules};
 pub use code::ModuleSymbol;
+pub(super) use start::KernelPart;
