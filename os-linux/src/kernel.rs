@@ -20,6 +20,7 @@ use crate::identity::KernelIdentity;
 use crate::known::Known;
 use crate::lazy::Lazy;
 use crate::open::{complete, given_types, kernels_own, load_symbols};
+use crate::stack::OrcCopy;
 use crate::symbols::KernelSymbols;
 use crate::types::KernelTypes;
 
@@ -44,6 +45,7 @@ pub struct Linux<'m> {
     image: OnceBox<KernelImage>,
     pub(crate) found: FoundData,
     overlay: Lazy<OverlayFields, LayoutError>,
+    pub(crate) orc: Lazy<OrcCopy, LinuxError>,
 }
 
 impl fmt::Debug for Linux<'_> {
@@ -122,6 +124,7 @@ impl<'m> Linux<'m> {
             image,
             found: FoundData::default(),
             overlay: Lazy::default(),
+            orc: Lazy::default(),
         })
     }
 
@@ -205,6 +208,7 @@ impl<'m> Linux<'m> {
         self.groups.forget_failures();
         self.found.forget_failures();
         self.overlay.forget_if(|_| false);
+        self.orc.forget_if(|_| false);
     }
 
     /// The members of overlayfs' structures, which may be a module's.

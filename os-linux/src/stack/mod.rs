@@ -8,6 +8,7 @@ mod registers;
 mod walk;
 
 pub use kernel::ModuleSymbol;
+pub(crate) use kernel::OrcCopy;
 pub use modules::{DebugFiles, Stacks};
 
 use vmc::view::{RowErrors, Stop};

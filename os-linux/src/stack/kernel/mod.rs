@@ -8,3 +8,4 @@ mod walk;
 
 pub(super) use code::KernelCode;
 pub use code::ModuleSymbol;
+pub(crate) use code::OrcCopy;
