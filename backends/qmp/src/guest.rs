@@ -13,10 +13,9 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::dump;
 use crate::error::{CommandError, ConnectError, DumpError};
-use crate::hmp::layout_by_monitor;
+use crate::hmp::{excerpt, layout_by_monitor};
 use crate::link::Link;
 use crate::memory::{self, Memory};
-use crate::message::{Cpu, Nothing};
 
 /// How to attach.
 #[derive(Clone, Debug)]
@@ -57,7 +56,7 @@ impl Qmp {
         let address = Address::parse(address)?;
         let mut connection = Connection::open(&address, options.timeout)?;
         let peer = || address.to_string();
-        let status = connection.status().map_err(|error| match error {
+        let (status, cpus) = connection.begin().map_err(|error| match error {
             CommandError::Refused { description, .. } => {
                 ConnectError::NoMachine { peer: peer(), what: description }
             }
@@ -66,8 +65,11 @@ impl Qmp {
         if status.status == "inmigrate" {
             return Err(ConnectError::Incoming { peer: peer() });
         }
+        if let Some(found) = cpus.iter().filter_map(|cpu| cpu.target.as_deref()).find(|target| !known(target))
+        {
+            return Err(ConnectError::Architecture { peer: peer(), found: excerpt(found) });
+        }
         let mut warnings: Vec<String> = warning(&status.status).into_iter().collect();
-        let vcpus = count(&mut connection, &address)?;
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
         let opened = memory::open(&connection, &address, &layout);
@@ -78,7 +80,7 @@ impl Qmp {
             link: Mutex::new(Link::new(connection, first_page(&layout))),
             memory: opened.memory,
             layout,
-            vcpus,
+            vcpus: cpus.len(),
             pid: opened.pid,
             warnings,
         })
@@ -134,17 +136,9 @@ fn warning(status: &str) -> Option<String> {
     Some(format!("the machine is in state {status}: {what}"))
 }
 
-/// How many vCPUs there are. They must be of an architecture that is known here.
-fn count(connection: &mut Connection, address: &Address) -> Result<usize, ConnectError> {
-    let cpus: Vec<Cpu> = connection.execute("query-cpus-fast", Nothing {})?;
-    let known = |target: &str| matches!(target, "x86_64" | "aarch64");
-    let other = cpus.iter().filter_map(|cpu| cpu.target.as_deref()).find(|target| !known(target));
-    match other {
-        Some(found) => {
-            Err(ConnectError::Architecture { peer: address.to_string(), found: crate::hmp::excerpt(found) })
-        }
-        None => Ok(cpus.len()),
-    }
+/// Is an architecture, as QEMU names it, known here?
+fn known(target: &str) -> bool {
+    matches!(target, "x86_64" | "aarch64")
 }
 
 /// A page that the guest has.

@@ -1,4 +1,12 @@
 //! Servers that are no QEMU, or one that means harm or has ended: each gives one clear line, in time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may panic and tell figures"
+)]
 
 mod common;
 

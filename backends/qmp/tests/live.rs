@@ -1,4 +1,12 @@
 //! Real guests under QEMU's TCG, held against QEMU's own dump of them and against what they said of themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may panic and tell figures"
+)]
 
 mod common;
 

@@ -35,7 +35,10 @@ impl Qemu {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             match Connection::open(&address, Duration::from_secs(5)) {
-                Ok(connection) => return connection,
+                Ok(mut connection) => {
+                    connection.begin().unwrap();
+                    return connection;
+                }
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
