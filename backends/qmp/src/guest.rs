@@ -20,14 +20,15 @@ use crate::memory::{self, Memory};
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// How long the greeting and each answer are waited for. Stopping and resuming get half a minute at least: QEMU
-    /// finishes what its disks are at first.
+    /// How long the greeting and each answer are waited for.
     pub timeout: Duration,
+    /// How long stopping and resuming may take: QEMU finishes first what its disks are at.
+    pub stop_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5) }
+        Self { timeout: Duration::from_secs(5), stop_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -77,7 +78,7 @@ impl Qmp {
         Ok(Self {
             regions: layout.regions(),
             version: connection.version.clone(),
-            link: Mutex::new(Link::new(connection, first_page(&layout))),
+            link: Mutex::new(Link::new(connection, first_page(&layout), options.stop_timeout)),
             memory: opened.memory,
             layout,
             vcpus: cpus.len(),

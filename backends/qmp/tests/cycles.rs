@@ -24,7 +24,7 @@ const CYCLES: usize = 1000;
 const KILLS: u64 = 100;
 
 fn options() -> ConnectOptions {
-    ConnectOptions { timeout: Duration::from_secs(20) }
+    ConnectOptions { timeout: Duration::from_secs(20), ..ConnectOptions::default() }
 }
 
 /// Threads and descriptors of this process, and of QEMU's.
