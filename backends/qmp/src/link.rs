@@ -53,6 +53,7 @@ impl Link {
             page,
             stop_timeout,
             held: false,
+            owed: false,
             orphan: None,
             vcpus: None,
             noted: false,
