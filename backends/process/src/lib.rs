@@ -24,9 +24,11 @@ mod proc;
 mod rules;
 mod segments;
 mod slots;
+mod verify;
 
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;
 pub use rules::{Rules, RulesError, vmm_rules};
 pub use slots::{Memslot, SlotKind, SlotsError, kernel_memslots, memslots};
+pub use verify::{ChooseError, Verified, VerifyError, choose, verify, verify_with};
