@@ -20,9 +20,6 @@ use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
 use crate::wire::{Command, Fault, HEAD, Head, Source, VCPU};
 
-/// How long an answer is looked out for without giving the processor away: the guest may be held meanwhile.
-const LOOK_OUT: Duration = Duration::from_millis(1);
-
 /// How often a thread has to be seen on a processor.
 const LOOKS: usize = 4;
 
