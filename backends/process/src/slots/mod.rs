@@ -20,7 +20,7 @@ use crate::error::{LayoutError, ProcessError};
 use crate::layout::{Layout, Piece};
 use crate::maps::Map;
 use crate::proc;
-use kernel::Peek;
+use kernel::{Host, Peek};
 
 /// KVM's own bound on slots (`KVM_USER_MEM_SLOTS` and the few of its own behind them).
 const MOST_SLOTS: usize = 32_768;
@@ -166,25 +166,22 @@ pub fn kernel_memslots(pid: u32) -> Result<Layout, SlotsError> {
 /// # Errors
 /// [`SlotsError`] where the kernel cannot be asked, the process has no virtual machine, or more than one.
 pub fn memslots(pid: u32) -> Result<Vec<Memslot>, SlotsError> {
-    let limits = Limits::default();
     let fds = proc::descriptors(pid, "anon_inode:kvm-vm")?;
     if fds.is_empty() {
         return Err(SlotsError::NoVm { pid });
     }
-    let types = kernel::types(&limits)?;
-    let module = kernel::module_types(&types, &limits)?;
-    let offsets = walk::Offsets::find(module.as_ref().unwrap_or(&types))?;
+    let host = Host::get(&Limits::default())?;
     // A monitor may have the same virtual machine open several times.
     let mut vms = Vec::new();
     for fd in fds {
-        let vm = kernel::private_data(&types, pid, fd)?;
+        let vm = kernel::private_data(host, pid, fd)?;
         if !vms.contains(&vm) {
             vms.push(vm);
         }
     }
     let [vm] = vms[..] else { return Err(SlotsError::SeveralVms { pid, count: vms.len() }) };
     let peek = Peek::new()?;
-    let mut slots = walk::steady(&peek, &offsets, vm)?;
+    let mut slots = walk::steady(&peek, &host.slots, vm)?;
     slots.sort_by_key(|slot| slot.guest);
     mark(&mut slots, &proc::maps(pid)?)?;
     Ok(slots)
