@@ -29,7 +29,7 @@
 //! use vmc_process::{Layout, ProcessMemory};
 //!
 //! // This process' own memory, as if it were a guest's.
-//! let ram = vec![0x5a; 8192];
+//! let ram = vec![0x5a_u8; 8192];
 //! let layout = Layout::parse(&format!("0x100000000+8K@{:#x}", ram.as_ptr().addr()))?;
 //! let memory = ProcessMemory::open(std::process::id(), &layout)?;
 //! assert_eq!(memory.read_u64(PhysAddr::new(0x1_0000_0ff8))?, 0x5a5a_5a5a_5a5a_5a5a);
