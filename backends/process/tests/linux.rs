@@ -1,5 +1,13 @@
 //! A Linux with more RAM than fits below 4 GiB: the right cut is confirmed by its page tables, each other one refused.
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests may panic and tell what they saw"
+)]
 
 mod common;
 

@@ -118,7 +118,11 @@ impl<'l> Census<'l> {
         if let Some(example) = example.filter(|_| outside > inside / 16) {
             return Err(VerifyError::Ram { outside, inside, example });
         }
-        Ok((good > 0).then(|| format!("{good} page tables")))
+        Ok(match good {
+            0 => None,
+            1 => Some("a page table".to_owned()),
+            _ => Some(format!("{good} page tables")),
+        })
     }
 
     /// Looks at a table, and queues those that it leads to.
