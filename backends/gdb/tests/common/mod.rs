@@ -7,6 +7,8 @@
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
+pub(crate) mod server;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
