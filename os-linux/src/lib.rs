@@ -57,7 +57,6 @@
 
 extern crate alloc;
 
-mod btf;
 mod containers;
 mod cpus;
 mod data;
@@ -91,7 +90,6 @@ mod time;
 mod trees;
 mod types;
 
-pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use files::{Checks, Fits, GivenSymbols, GivenTypes, KernelFiles};
@@ -101,7 +99,7 @@ pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
 pub use mm::{AddressSpaceOf, PageOwners};
-pub use stack::{DebugFiles, ModuleSymbol, Stacks};
+pub use stack::{DebugFiles, Held, Mark, ModuleSymbol, Point, Stacks, Trace};
 pub use survey::{Survey, Surveyed};
 pub use symbols::KernelSymbols;
 pub use task::Task;

@@ -29,6 +29,8 @@ pub(crate) struct Core {
 
 /// A machine has at most this many vCPUs here: QEMU's largest machine type has 4096.
 const MOST_VCPUS: usize = 8192;
+/// Notes that are gone through for their own sake: some for each vCPU.
+const MOST_NOTES: usize = 1 << 17;
 
 /// Reads the headers and notes of the core in `file`.
 pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
@@ -51,7 +53,10 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
     let headers = header.program_headers(endian, file).map_err(|_| bad("its program headers are cut off"))?;
     let mut core = Core { architecture, segments: Vec::new(), vcpus: Vec::new(), warnings: Vec::new() };
     let mut needed = 0u64;
-    let mut zero_addresses = 0usize;
+    // Where in the file segments at physical address 0 lie: those of a process all have it. One that lies where another does
+    // is the same memory at other virtual addresses.
+    let mut at_zero = None;
+    let mut process = false;
     for segment in headers {
         let offset = segment.p_offset(endian);
         let held = segment.p_filesz(endian);
@@ -60,7 +65,10 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
             PT_LOAD if len > 0 => {
                 if held > 0 {
                     needed = needed.max(offset.saturating_add(held));
-                    zero_addresses += usize::from(segment.p_paddr(endian) == 0);
+                    if segment.p_paddr(endian) == 0 {
+                        process |= at_zero.is_some_and(|other| other != offset);
+                        at_zero = Some(offset);
+                    }
                 }
                 core.segments.push(Segment {
                     start: PhysAddr::new(segment.p_paddr(endian)),
@@ -76,7 +84,7 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
     if needed == 0 {
         return Err(bad("no loadable segment of it holds memory"));
     }
-    if zero_addresses > 1 {
+    if process {
         return Err(OpenError::Unsupported {
             path: path.to_path_buf(),
             found: "a core of one process",
@@ -89,6 +97,23 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Core, OpenError> {
             .push(format!("the image is cut short: its headers name {needed} bytes, the file has {have}"));
     }
     Ok(core)
+}
+
+/// The notes of the core in `file`, as far as they can be read: names, types and descriptions.
+pub(crate) fn all_notes(file: &[u8]) -> Vec<(&[u8], u32, &[u8])> {
+    let mut found = Vec::new();
+    let Ok(header) = FileHeader64::<LittleEndian>::parse(file) else { return found };
+    let Ok(endian) = header.endian() else { return found };
+    for segment in header.program_headers(endian, file).unwrap_or_default() {
+        let Ok(Some(mut notes)) = segment.notes(endian, file) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            if found.len() == MOST_NOTES {
+                return found;
+            }
+            found.push((note.name(), note.n_type(endian).0, note.desc()));
+        }
+    }
+    found
 }
 
 fn notes(

@@ -222,6 +222,12 @@ impl Image {
         &self.warnings
     }
 
+    /// The notes of an ELF core, as they are: names without their NUL, types, descriptions. Other formats have none.
+    #[must_use]
+    pub fn notes(&self) -> Vec<(&[u8], u32, &[u8])> {
+        if self.format == Format::ElfCore { elf_core::all_notes(&self.map) } else { Vec::new() }
+    }
+
     /// The size of RAM in bytes, as the image says it: all memory but the firmware below 4 GiB.
     #[must_use]
     pub fn ram_bytes(&self) -> u64 {

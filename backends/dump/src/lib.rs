@@ -35,6 +35,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod core_writer;
 mod detect;
 mod elf_core;
 mod error;
@@ -42,10 +43,13 @@ mod image;
 mod lime;
 mod map;
 mod prstatus;
+mod prstatus_x86_64;
 mod qemu_note;
 mod segments;
+mod sparse;
 mod unpack;
 
+pub use core_writer::{CoreWriter, NewFile, Unread, WriteError};
 pub use error::OpenError;
 pub use image::{Format, Image, OpenOptions};
 pub use map::say_when_lost;

@@ -7,6 +7,7 @@
 use vmc::arch::aarch64::Registers;
 use vmc::bytes::u64_at;
 
+const THREAD: usize = 32;
 const GENERAL: usize = 112;
 const SP: usize = GENERAL + 31 * 8;
 const PC: usize = SP + 8;
@@ -26,6 +27,19 @@ pub(crate) fn registers(note: &[u8]) -> Option<Registers> {
     Some(registers)
 }
 
+/// The same, written: a note's description for the vCPU that debuggers shall know by the number `thread`.
+pub(crate) fn description(thread: u32, registers: &Registers) -> Vec<u8> {
+    let mut note = vec![0; GENERAL];
+    if let Some(slot) = note.get_mut(THREAD..).and_then(|rest| rest.first_chunk_mut()) {
+        *slot = thread.to_le_bytes();
+    }
+    // No floating-point registers follow.
+    for register in registers.x.into_iter().chain([registers.sp, registers.pc, registers.pstate, 0]) {
+        note.extend(register.to_le_bytes());
+    }
+    note
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +55,10 @@ mod tests {
         assert_eq!((registers.x[0], registers.x[30]), (0, 30));
         assert_eq!((registers.sp, registers.pc, registers.pstate), (31, 32, 33));
         assert_eq!((registers.ttbr1, registers.sp_el0), (None, None));
+        let written = description(5, &registers);
+        assert_eq!(written[GENERAL..], note[GENERAL..]);
+        assert_eq!(written.len(), 392);
+        assert_eq!((written[32], written.iter().take(GENERAL).filter(|byte| **byte != 0).count()), (5, 1));
     }
 
     #[test]

@@ -45,6 +45,28 @@ pub(crate) fn registers(note: &[u8]) -> Option<Registers> {
     })
 }
 
+/// The same, written: a note's description. What the registers do not tell (limits and attributes of segments, the selectors of
+/// those that 64-bit code does without, descriptor tables) is zero.
+pub(crate) fn description(registers: &Registers) -> Vec<u8> {
+    let size = if registers.kernel_gs_base.is_some() { KERNEL_GS_BASE + 8 } else { KERNEL_GS_BASE };
+    let mut note = Vec::with_capacity(size);
+    note.extend(1u32.to_le_bytes());
+    note.extend((size as u32).to_le_bytes());
+    let [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, others @ ..] = registers.general;
+    let first = [rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp];
+    let mut word = |word: u64| note.extend(word.to_le_bytes());
+    first.into_iter().chain(others).chain([registers.rip, registers.rflags]).for_each(&mut word);
+    let none = (0, 0);
+    let (fs, gs) = ((0, registers.fs_base), (0, registers.gs_base));
+    let segments = [(registers.cs, 0), none, none, fs, gs, (registers.ss, 0), none, none, none, none];
+    for (selector, base) in segments {
+        [selector.into(), 0, base].into_iter().for_each(&mut word);
+    }
+    [registers.cr0, 0, registers.cr2, registers.cr3, registers.cr4].into_iter().for_each(&mut word);
+    registers.kernel_gs_base.into_iter().for_each(&mut word);
+    note
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +104,19 @@ mod tests {
     #[test]
     fn older_notes_lack_the_kernels_gs() {
         assert_eq!(registers(&note(432)).unwrap().kernel_gs_base, None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for size in [432, 440] {
+            let note = note(size);
+            let registers = registers(&note).unwrap();
+            let written = description(&registers);
+            assert_eq!(written.len(), size as usize);
+            assert_eq!(super::registers(&written), Some(registers));
+            // The general registers and flags, in front of the segments, are all known.
+            assert_eq!(written[..SEGMENTS], note[..SEGMENTS]);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use vmc::addr::PAGE_SIZE;
 use vmc::view::{RowErrors, Space};
-use vmc::{PhysAddr, VirtAddr, VirtualMemory};
+use vmc::{PhysAddr, Region, VirtAddr, VirtualMemory};
 
 use crate::kernel::Linux;
 use crate::task::Task;
@@ -107,9 +107,28 @@ impl<'m> Linux<'m> {
         if let Some(at) = in_image().filter(leads_here) {
             return Some(at);
         }
+        self.direct_address(physical)
+    }
+
+    /// Where the kernel has the byte at `physical` in its map of all memory (the direct map), if it is there.
+    #[must_use]
+    pub fn direct_address(&self, physical: PhysAddr) -> Option<VirtAddr> {
+        let space = self.space();
         let told = self.known.page_offset_base.and_then(|at| space.read_u64(at).ok());
         let bases = told.into_iter().chain(self.arm_direct_map()).chain(DIRECT_MAPS);
-        bases.map(|base| VirtAddr::new(base).wrapping_add(physical.get())).find(leads_here)
+        let places = bases.map(|base| VirtAddr::new(base).wrapping_add(physical.get()));
+        places.into_iter().find(|at| space.translate(*at) == Ok(physical))
+    }
+
+    /// Where the kernel's image lies: its first address (`_text`), and the physical memory that holds it, parts that only the boot
+    /// needed among it.
+    #[must_use]
+    pub fn image_run(&self) -> Option<(VirtAddr, Region)> {
+        let text = self.kernel_base();
+        let start = self.space().translate(text).ok()?;
+        let end = self.known.end.or_else(|| self.image().end())?;
+        let len = end.offset_from(text).filter(|len| (1..=self.limits().kernel_image_bytes).contains(len))?;
+        Some((text, Region { start, len }))
     }
 
     /// Where physical address 0 would be in the direct map of arm64, which begins at the lowest address of the kernel's half

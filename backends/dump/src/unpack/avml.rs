@@ -8,9 +8,9 @@ use std::io::Read;
 
 use snap::read::FrameDecoder;
 
-use super::sparse::SparseWriter;
 use super::{Stopped, copy, fill};
 use crate::lime::{FROM_AVML, HEADER, Header};
+use crate::sparse::SparseWriter;
 
 /// What an image begins with: magic and version.
 pub(super) const START: [u8; 8] = *b"AVML\x02\0\0\0";

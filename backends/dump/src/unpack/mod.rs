@@ -6,7 +6,6 @@
 mod avml;
 mod cache;
 mod decoders;
-mod sparse;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,9 +15,9 @@ use std::path::Path;
 use crate::detect::Packing;
 use crate::error::OpenError;
 use crate::image::OpenOptions;
+use crate::sparse::{self, Budget, SparseWriter};
 use cache::Target;
 use decoders::{Source, decoder};
-use sparse::{Budget, SparseWriter};
 
 /// How many bytes an image may unpack to for each of its own, where nothing else is said: the largest idle guests have some
 /// thousand (a kernel describes each page of 4096 bytes in 64, which shrink to one or two).

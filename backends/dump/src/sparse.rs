@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// What is written at once.
-pub(super) const BLOCK: usize = 1 << 18;
+pub(crate) const BLOCK: usize = 1 << 18;
 /// What is looked at for zeros.
 const PIECE: usize = 1 << 12;
 const ZEROS: [u8; PIECE] = [0; PIECE];
@@ -16,7 +16,7 @@ const RESERVE: u64 = 256 << 20;
 
 /// Why nothing more may be written.
 #[derive(Debug)]
-pub(super) enum Budget {
+pub(crate) enum Budget {
     /// The file would have more than its limit.
     TooLarge,
     /// The disk has too little room left.
@@ -30,7 +30,7 @@ pub(super) enum Budget {
 
 /// Writes a file from its start.
 #[derive(Debug)]
-pub(super) struct SparseWriter<'f> {
+pub(crate) struct SparseWriter<'f> {
     file: &'f File,
     limit: u64,
     at: u64,
@@ -40,16 +40,16 @@ pub(super) struct SparseWriter<'f> {
 
 impl<'f> SparseWriter<'f> {
     /// Writes to the empty `file`, no more than `limit` bytes, holes among them.
-    pub(super) const fn new(file: &'f File, limit: u64) -> Self {
+    pub(crate) const fn new(file: &'f File, limit: u64) -> Self {
         Self { file, limit, at: 0, unasked: 0 }
     }
 
     /// How long the file is.
-    pub(super) const fn position(&self) -> u64 {
+    pub(crate) const fn position(&self) -> u64 {
         self.at
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Budget> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Budget> {
         self.allow(bytes.len() as u64)?;
         // Pieces lie as the disk's blocks do, and those with something in them are written together.
         let mut from = self.at;
@@ -75,24 +75,24 @@ impl<'f> SparseWriter<'f> {
     }
 
     /// Leaves a hole.
-    pub(super) fn skip(&mut self, len: u64) -> Result<(), Budget> {
+    pub(crate) fn skip(&mut self, len: u64) -> Result<(), Budget> {
         self.allow(len)?;
         self.at += len;
         Ok(())
     }
 
     /// Writes over what is there.
-    pub(super) fn replace(&self, at: u64, bytes: &[u8]) -> Result<(), Budget> {
+    pub(crate) fn replace(&self, at: u64, bytes: &[u8]) -> Result<(), Budget> {
         self.file.write_all_at(bytes, at).map_err(Budget::Write)
     }
 
     /// Forgets what was written from `at` on.
-    pub(super) fn back_to(&mut self, at: u64) {
+    pub(crate) fn back_to(&mut self, at: u64) {
         self.at = self.at.min(at);
     }
 
     /// The last bytes may be a hole.
-    pub(super) fn finish(&self) -> io::Result<()> {
+    pub(crate) fn finish(&self) -> io::Result<()> {
         self.file.set_len(self.at)
     }
 
