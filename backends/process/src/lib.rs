@@ -15,11 +15,13 @@ mod cache;
 mod error;
 pub mod guardian;
 mod layout;
+mod mapped;
 mod maps;
 mod memory;
 pub mod orphan;
 mod parse;
 mod proc;
+mod segments;
 mod slots;
 
 pub use error::{LayoutError, ProcessError};

@@ -36,7 +36,7 @@ const HEADER_BYTES: usize = 20;
 #[derive(Debug)]
 pub(in crate::stack) struct KernelCode<'k, 'm> {
     linux: &'k Linux<'m>,
-    pub(super) rules: Rules<'k>,
+    pub(in crate::stack) rules: Rules<'k>,
     image: Range<VirtAddr>,
     module: Arc<FrameModule>,
     /// Listed when an address outside the image is first met.
@@ -45,18 +45,18 @@ pub(in crate::stack) struct KernelCode<'k, 'm> {
 
 /// What x86_64's frames are followed by.
 #[derive(Debug)]
-pub(super) struct OrcRules<'k> {
+pub(in crate::stack) struct OrcRules<'k> {
     /// Nothing where the kernel was built with frame pointers.
     table: Option<OrcTable<'k>>,
     /// How the modules' rules are built, too.
     layout: Option<OrcLayout>,
     /// How registers are stored on each way into the kernel.
-    pub(super) saved: SavedRegisters,
+    pub(in crate::stack) saved: SavedRegisters,
 }
 
 /// How the kernel's frames are followed.
 #[derive(Debug)]
-pub(super) enum Rules<'k> {
+pub(in crate::stack) enum Rules<'k> {
     /// x86_64.
     Orc(Box<OrcRules<'k>>),
     /// aarch64: by frame records.
@@ -120,7 +120,7 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     }
 
     /// What an address stands in: the kernel or a module of it, and the function there.
-    pub(super) fn named(&self, address: CodeAddress) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
+    pub(in crate::stack) fn named(&self, address: CodeAddress) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
         let (at, ip) = (address.address_for_lookup(), address.address());
         let symbol = |name: &[u8], start: VirtAddr| FrameSymbol {
             name: lossless(name),
