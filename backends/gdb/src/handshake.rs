@@ -1,7 +1,7 @@
 //! The first questions to a stub: what it can do, who its vCPUs are, whose addresses it reads, where the guest has memory.
 
-use vmc::{PhysAddr, Region};
-use vmc_qmp::hmp::{GuestRam, guest_ram};
+use vmc::Region;
+use vmc_qmp::hmp::layout_by_monitor;
 
 use crate::description::Description;
 use crate::error::{ConnectError, LinkError};
@@ -37,7 +37,7 @@ pub(crate) struct Layout {
     pub(crate) how: String,
     pub(crate) ram_bytes: u64,
     /// Where it lies in QEMU's process, if QEMU's monitor says it.
-    pub(crate) host: Option<GuestRam>,
+    pub(crate) host: Option<vmc_process::Layout>,
 }
 
 /// Asks what the stub can do; `found` hears first whether the guest ran.
@@ -151,17 +151,14 @@ pub(crate) fn layout(
     }
     let mut why = String::from("it has none of them");
     if monitor {
-        match guest_ram(&mut Console(link)) {
-            Ok(ram) => {
-                let region = |range: &vmc_qmp::hmp::RamRange| Region {
-                    start: PhysAddr::new(range.guest),
-                    len: range.len,
-                };
+        match layout_by_monitor(&mut Console(link)) {
+            Ok(found) => {
+                let region = |piece: &vmc_process::Piece| Region { start: piece.guest, len: piece.len };
                 return Ok(Layout {
-                    regions: ram.ranges.iter().map(region).collect(),
+                    regions: found.pieces.iter().map(region).collect(),
                     how: "info mtree -f of the stub's monitor".into(),
-                    ram_bytes: ram.ram_bytes,
-                    host: Some(ram),
+                    ram_bytes: found.ram_bytes,
+                    host: Some(found),
                 });
             }
             Err(error) => why = error.to_string(),

@@ -3,8 +3,7 @@
 //! What the monitor says of host addresses is not believed: pages are read both ways first, and have to be the same.
 
 use vmc::{PhysAddr, PhysMemory, Region, Registers};
-use vmc_process::{Layout, Piece, ProcessMemory};
-use vmc_qmp::hmp::GuestRam;
+use vmc_process::{Layout, ProcessMemory};
 
 use crate::link::Link;
 use crate::memory::{PAGE, Pages};
@@ -15,17 +14,13 @@ const SAMPLES: u64 = 16;
 /// The memory of the guest in a process, if its bytes are those that the stub gives. The guest has to be stopped.
 pub(crate) fn open(
     pid: u32,
-    ram: &GuestRam,
+    layout: &Layout,
     link: &mut Link,
     pages: &mut Pages,
     regions: &[Region],
     registers: Option<&Registers>,
 ) -> Result<ProcessMemory, String> {
-    let pieces = ram.ranges.iter();
-    let pieces =
-        pieces.map(|range| Piece { guest: PhysAddr::new(range.guest), len: range.len, host: range.host });
-    let layout = Layout::new(pieces.collect(), "gpa2hva").map_err(|error| error.to_string())?;
-    let memory = ProcessMemory::open(pid, &layout).map_err(|error| error.to_string())?;
+    let memory = ProcessMemory::open(pid, layout).map_err(|error| error.to_string())?;
     let (mut ours, mut theirs) = ([0; PAGE as usize], [0; PAGE as usize]);
     let mut told = false;
     for addr in samples(regions, registers) {

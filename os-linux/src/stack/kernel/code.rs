@@ -120,7 +120,10 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     }
 
     /// What an address stands in: the kernel or a module of it, and the function there.
-    pub(in crate::stack) fn named(&self, address: CodeAddress) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
+    pub(in crate::stack) fn named(
+        &self,
+        address: CodeAddress,
+    ) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
         let (at, ip) = (address.address_for_lookup(), address.address());
         let symbol = |name: &[u8], start: VirtAddr| FrameSymbol {
             name: lossless(name),
