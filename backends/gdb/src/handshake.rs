@@ -1,6 +1,6 @@
 //! The first questions to a stub: what it can do, who its vCPUs are, whose addresses it reads, where the guest has memory.
 
-use vmc::Region;
+use vmc::{PhysAddr, Region};
 use vmc_qmp::hmp::layout_by_monitor;
 
 use crate::description::Description;
@@ -152,13 +152,12 @@ pub(crate) fn layout(
     let mut why = String::from("it has none of them");
     if monitor {
         match layout_by_monitor(&mut Console(link)) {
-            Ok(found) => {
-                let region = |piece: &vmc_process::Piece| Region { start: piece.guest, len: piece.len };
+            Ok(layout) => {
                 return Ok(Layout {
-                    regions: found.pieces.iter().map(region).collect(),
+                    regions: layout.regions(),
                     how: "info mtree -f of the stub's monitor".into(),
-                    ram_bytes: found.ram_bytes,
-                    host: Some(found),
+                    ram_bytes: layout.ram_bytes,
+                    host: Some(layout),
                 });
             }
             Err(error) => why = error.to_string(),

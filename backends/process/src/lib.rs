@@ -21,10 +21,14 @@ mod memory;
 pub mod orphan;
 mod parse;
 mod proc;
+mod rules;
 mod segments;
 mod slots;
+mod verify;
 
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;
+pub use rules::{Rules, RulesError, vmm_rules};
 pub use slots::{Memslot, SlotKind, SlotsError, kernel_memslots, memslots};
+pub use verify::{ChooseError, Verified, VerifyError, choose, verify, verify_with};

@@ -1,4 +1,12 @@
 //! Many attachments, and clients that are killed: the guest goes on as before.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may panic and tell figures"
+)]
 
 mod common;
 
@@ -16,7 +24,7 @@ const CYCLES: usize = 1000;
 const KILLS: u64 = 100;
 
 fn options() -> ConnectOptions {
-    ConnectOptions { timeout: Duration::from_secs(20) }
+    ConnectOptions { timeout: Duration::from_secs(20), ..ConnectOptions::default() }
 }
 
 /// Threads and descriptors of this process, and of QEMU's.

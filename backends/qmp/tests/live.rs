@@ -1,4 +1,12 @@
 //! Real guests under QEMU's TCG, held against QEMU's own dump of them and against what they said of themselves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may panic and tell figures"
+)]
 
 mod common;
 
@@ -16,7 +24,8 @@ use vmc_qmp::{ConnectOptions, Qmp};
 const IMAGE: &str = "x86_64-6.1-pti";
 
 fn connect(address: &str) -> Qmp {
-    Qmp::connect(address, &ConnectOptions { timeout: Duration::from_secs(20) }).unwrap()
+    Qmp::connect(address, &ConnectOptions { timeout: Duration::from_secs(20), ..ConnectOptions::default() })
+        .unwrap()
 }
 
 /// The image that was taken when the guest's state was.
@@ -250,7 +259,7 @@ fn a_killed_machine_is_gone() {
 fn a_socket_that_another_client_holds_says_so() {
     let Some(guest) = Guest::of_words("qemu-system-x86_64", &["-M", "pc", "-m", "64"]) else { return };
     let held = Control::connect(&guest.qmp);
-    let options = ConnectOptions { timeout: Duration::from_millis(300) };
+    let options = ConnectOptions { timeout: Duration::from_millis(300), ..ConnectOptions::default() };
     let error = Qmp::connect(&guest.qmp, &options).unwrap_err().to_string();
     assert!(error.contains("one client at a time"), "{error}");
     drop(held);

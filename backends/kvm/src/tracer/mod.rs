@@ -69,7 +69,6 @@ pub(crate) struct Tracer {
 impl Tracer {
     /// Serves the parent until its end.
     pub(crate) fn serve(&mut self, post: &mut Post) {
-        raw::hurry();
         let seized = self.seize(post);
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));

@@ -160,17 +160,6 @@ pub(super) fn sleep_until(deadline: Instant) -> bool {
     true
 }
 
-/// Has the system run this process before others, where it may ask for that: a guest is held for as long as it waits.
-pub(super) fn hurry() {
-    // SAFETY: the calls read no more than the number that is passed.
-    unsafe {
-        let priority = libc::sched_param { sched_priority: 1 };
-        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) != 0 {
-            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
