@@ -1,16 +1,34 @@
 //! Live targets, opened by their backends.
 
+use std::fmt::Display;
+
 use vmc::LiveGuest;
+use vmc_gdb::Gdb;
+use vmc_qmp::Qmp;
 
 use super::Named;
 use crate::args::Live;
 use crate::failure::Failure;
 
 /// Attaches to the target.
-pub(crate) fn open(name: &str, named: &Named, _options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
+pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
+    let failed = |why: &dyn Display| Failure::Said(format!("{name}: {why}"));
     match named {
-        Named::Kvm(_) | Named::Gdb(_) | Named::Qmp(_) => Err(Failure::Said(format!(
-            "{name}: live targets are not read yet; take a memory image (dump-guest-memory) and give its path"
-        ))),
+        Named::Kvm(_) => Err(failed(
+            &"KVM processes are not read yet; take its gdb stub or QMP socket, or a memory image (dump-guest-memory)",
+        )),
+        Named::Gdb(address) => {
+            let regions = options.layout.as_deref().map(vmc_gdb::ConnectOptions::parse_regions).transpose();
+            let options = vmc_gdb::ConnectOptions {
+                patience: options.timeout,
+                regions: regions.map_err(|why| failed(&why))?,
+                ..vmc_gdb::ConnectOptions::default()
+            };
+            Ok(Box::new(Gdb::connect(address, &options).map_err(|why| failed(&why))?))
+        }
+        Named::Qmp(address) => {
+            let options = vmc_qmp::ConnectOptions { timeout: options.timeout };
+            Ok(Box::new(Qmp::connect(address, &options).map_err(|why| failed(&why))?))
+        }
     }
 }

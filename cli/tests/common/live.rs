@@ -299,13 +299,22 @@ pub(crate) fn alike(question: &[&str], live: &str, image: &str) {
     let rows = |value: &Value| value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
     let (mine, theirs) = (rows(&live_says), rows(&image_says));
     let first = mine.iter().zip(&theirs).find(|(mine, theirs)| mine != theirs);
-    panic!("{question:?}: {live} has {} rows, {image} {}; first other one: {first:#?}", mine.len(), theirs.len());
+    panic!(
+        "{question:?}: {live} has {} rows, {image} {}; first other one: {first:#?}",
+        mine.len(),
+        theirs.len()
+    );
 }
 
 /// `check-cli` on a live target.
 pub(crate) fn check(target: &str, truth: &Path, checks: &[&str]) {
     let mut command = Command::new("python3");
-    command.arg(top().join("guests/check-cli")).arg(env!("CARGO_BIN_EXE_vmc")).arg(target).arg(truth).args(checks);
+    command
+        .arg(top().join("guests/check-cli"))
+        .arg(env!("CARGO_BIN_EXE_vmc"))
+        .arg(target)
+        .arg(truth)
+        .args(checks);
     command.env("CHECK_ARGS", format!("--cache-dir {}", scratch().display()));
     let output = match command.output() {
         Ok(output) => output,
