@@ -5,6 +5,7 @@ mod cat;
 mod containers;
 mod details;
 mod dmesg;
+mod dump;
 mod env;
 mod hidden;
 mod info;
@@ -168,6 +169,10 @@ fn answer(args: &Args, notes: &Notes, target: &Target, may_move: bool) -> Result
     {
         return search::without_guest(name, &args.common, notes, target.memory(), why, what);
     }
+    if let (Command::Dump { out, .. }, Err(why)) = (&args.command, &linux) {
+        notes.warning(&format_args!("{name}: without the kernel's addresses and VMCOREINFO: {why}"));
+        return dump::run(&dump::Saved { name, notes, target, linux: None }, &args.common, out);
+    }
     let flat = target.flat() && args.common.ram_base.is_none();
     let linux = linux.map_err(|source| match source {
         LinuxError::NotVerified { .. } if flat => Failure::Said(format!(
@@ -210,6 +215,9 @@ fn answer(args: &Args, notes: &Notes, target: &Target, may_move: bool) -> Result
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => types::run(&context, name),
         Command::Search { what, .. } => search::run(&context, what),
+        Command::Dump { out, .. } => {
+            dump::run(&dump::Saved { name, notes, target, linux: Some(&linux) }, &args.common, out)
+        }
         Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
         Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
     }

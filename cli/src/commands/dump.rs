@@ -1,0 +1,177 @@
+//! `dump`: a guest, saved as an ELF core that vmc, gdb, crash and drgn open.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::fs::fstatvfs;
+use serde_json::json;
+use vmc::view::RowErrors;
+use vmc::{Architecture, Region, VirtAddr};
+use vmc_dump::{CoreWriter, NewFile, Unread};
+use vmc_linux::Linux;
+
+use crate::args::{Common, SaveTo};
+use crate::failure::Failure;
+use crate::notes::Notes;
+use crate::output::{Output, object};
+use crate::target::Target;
+
+/// The name of the note in which a kernel's core says what VMCOREINFO does.
+const VMCOREINFO: &[u8] = b"VMCOREINFO";
+
+/// What is saved.
+pub(crate) struct Saved<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) notes: &'a Notes,
+    pub(crate) target: &'a Target,
+    /// The kernel, where there is one that is understood.
+    pub(crate) linux: Option<&'a Linux<'a>>,
+}
+
+impl Saved<'_> {
+    fn said(&self, why: impl std::fmt::Display) -> Failure {
+        Failure::Said(format!("{}: {why}", self.name))
+    }
+
+    fn architecture(&self) -> Result<Architecture, Failure> {
+        let of_image = || match self.target {
+            Target::Image(image) => image.architecture(),
+            Target::Live(_) => None,
+        };
+        let of_vcpus = || self.target.vcpus().registers(0).ok().map(|registers| registers.architecture());
+        let of_kernel = self.linux.map(|linux| linux.tables().architecture());
+        of_kernel.or_else(of_image).or_else(of_vcpus).ok_or_else(|| {
+            self.said(
+                "it has neither registers nor a kernel that is understood: its architecture is not known",
+            )
+        })
+    }
+
+    /// Adds the registers: another core's as they are, with what we do not know of them, else those that are known. How many vCPUs
+    /// there are then.
+    fn registers(&self, core: &mut CoreWriter<'_>) -> usize {
+        let vcpus = self.target.vcpus();
+        if let Target::Image(image) = self.target {
+            let others = image.notes();
+            if !others.is_empty() {
+                let added = others.iter().filter(|(name, kind, bytes)| core.note(name, *kind, bytes)).count();
+                if added < others.len() {
+                    let left = others.len() - added;
+                    self.notes.warning(&format_args!(
+                        "{}: {left} notes are left out: there are too many",
+                        self.name
+                    ));
+                }
+                return vcpus.count();
+            }
+        }
+        let mut added = 0;
+        for index in 0..vcpus.count() {
+            match vcpus.registers(index) {
+                Ok(registers) => added += usize::from(core.vcpu(index, &registers)),
+                Err(why) => {
+                    self.notes.warning(&format_args!("{}: vCPU {index} is left out: {why}", self.name))
+                }
+            }
+        }
+        added
+    }
+
+    /// What the kernel says of itself, if it does and no note of another core has said it. Does the core have it?
+    fn vmcoreinfo(&self, core: &mut CoreWriter<'_>) -> bool {
+        if let Target::Image(image) = self.target
+            && image.notes().iter().any(|(name, ..)| *name == VMCOREINFO)
+        {
+            return true;
+        }
+        let info = self.linux.and_then(|linux| linux.identity().vmcoreinfo.as_ref());
+        info.is_some_and(|info| core.note(VMCOREINFO, 0, info.text().as_bytes()))
+    }
+
+    /// Writes everything to `out`. How many bytes the file has, on the disk too, and what could not be read.
+    fn write(&self, core: &CoreWriter<'_>, out: &SaveTo) -> Result<(u64, u64, Unread), Failure> {
+        let path = out.out.as_path();
+        let failed = |why: &dyn std::fmt::Display| Failure::Said(format!("{}: {why}", path.display()));
+        let new = NewFile::create(path, out.force).map_err(|why| failed(&unmade(path, out.force, &why)))?;
+        let total = core.total();
+        if let Ok(disk) = fstatvfs(new.file()) {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            if free < total {
+                self.notes.warning(&format_args!(
+                    "{}: {free} bytes are free on its disk, the guest has {total}: only if enough of them are zero there is room",
+                    path.display()
+                ));
+            }
+        }
+        let bar = self.notes.progress("saving");
+        bar.set_length(total);
+        let written = core.write(new.file(), &mut |len| bar.inc(len));
+        bar.finish_and_clear();
+        let unread = written.map_err(|why| failed(&why))?;
+        let made = new.file().metadata().map_err(|why| failed(&why))?;
+        new.keep().map_err(|why| failed(&unmade(path, out.force, &why)))?;
+        Ok((made.len(), made.blocks().saturating_mul(512), unread))
+    }
+}
+
+/// Why a file cannot be made.
+fn unmade(path: &Path, force: bool, why: &std::io::Error) -> String {
+    match why.kind() {
+        ErrorKind::AlreadyExists if force && !path.is_file() => {
+            "it is no regular file: it is not replaced".to_owned()
+        }
+        ErrorKind::AlreadyExists => "it is there already; --force replaces it".to_owned(),
+        _ => format!("it cannot be made: {why}"),
+    }
+}
+
+/// Saves the guest.
+pub(crate) fn run(saved: &Saved<'_>, common: &Common, out: &SaveTo) -> Result<(), Failure> {
+    let since = Instant::now();
+    let memory = saved.target.memory();
+    let architecture = saved.architecture()?;
+    let mut core = CoreWriter::new(memory, architecture);
+    if core.total() == 0 {
+        return Err(saved.said("it has no memory"));
+    }
+    let vcpus = saved.registers(&mut core);
+    let vmcoreinfo = saved.vmcoreinfo(&mut core);
+    if let Some(linux) = saved.linux {
+        core.place(|region| place(linux, region));
+        if let Some((text, run)) = linux.image_run() {
+            core.also_at(run, text);
+        }
+    }
+    let (file_bytes, disk_bytes, unread) = saved.write(&core, out)?;
+    if let Some(why) = unread.first {
+        saved.notes.warning(&format_args!(
+            "{}: {} bytes could not be read, zeros stand for them: {why}",
+            saved.name, unread.bytes
+        ));
+    }
+    let fields = [
+        ("file", json!(out.out.to_string_lossy())),
+        ("format", json!("elf-core")),
+        ("arch", json!(architecture.name())),
+        ("release", json!(saved.linux.map(|linux| &linux.identity().release))),
+        ("vcpus", json!(vcpus)),
+        ("vmcoreinfo", json!(vmcoreinfo)),
+        ("memory_bytes", json!(core.total())),
+        ("unreadable_bytes", json!(unread.bytes)),
+        ("file_bytes", json!(file_bytes)),
+        ("disk_bytes", json!(disk_bytes)),
+        ("seconds", json!(since.elapsed().as_secs_f64())),
+    ];
+    Output::new(common).object(object(fields, &RowErrors::default()))
+}
+
+/// Where the kernel has the start of `region` in its map of all memory, by any of some places in it: single pages may be kept out of
+/// that map.
+fn place(linux: &Linux<'_>, region: Region) -> Option<VirtAddr> {
+    [0, 1 << 20, 2 << 20, region.len / 2].into_iter().filter(|into| *into < region.len).find_map(|into| {
+        let at = linux.direct_address(region.start.checked_add(into)?)?;
+        at.checked_sub(into)
+    })
+}
