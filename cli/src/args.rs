@@ -2,11 +2,13 @@
 
 mod common;
 mod dump;
+mod live;
 mod search;
 mod values;
 
 pub(crate) use common::{Color, Common, Format, Os};
 pub(crate) use dump::SaveTo;
+pub(crate) use live::Live;
 pub(crate) use search::SearchFor;
 
 use std::ffi::OsString;
@@ -23,12 +25,18 @@ use values::length;
     version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
     max_term_width = 100,
     after_help = "TARGET is a memory image: a raw image, an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
-        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\n\
+        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\
+        Or it is a live guest, which stands still while it is read, and is let go before anything is printed:\n  \
+        kvm:PID                          the VMM's process on this host, whichever VMM it is\n  \
+        gdb:HOST:PORT, gdb:/path         a GDB remote stub (QEMU's -gdb, -s)\n  \
+        qmp:HOST:PORT, qmp:/path         QEMU's machine protocol (-qmp)\n\n\
         Examples:\n  \
         vmc ps mem.elf                   processes, like ps -ef\n  \
         vmc bt mem.elf --pid 85          stacks of all threads of process 85\n  \
         vmc maps mem.elf --pid 85        its mappings, like /proc/85/maps\n  \
-        vmc info mem.elf --format json   the guest as one JSON object\n\n\
+        vmc info mem.elf --format json   the guest as one JSON object\n  \
+        vmc ps kvm:4711                  a running guest, held still for some milliseconds\n  \
+        vmc ps kvm:4711 --no-stop        the same while it runs\n\n\
         Exit status: 0 done; 1 the target cannot be read or what was asked for is not in it; 2 wrong usage."
 )]
 pub(crate) struct Args {
@@ -41,7 +49,7 @@ pub(crate) struct Args {
 /// What is to be looked at.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Target {
-    /// A memory image
+    /// A memory image, kvm:PID, gdb:ADDRESS or qmp:ADDRESS
     pub(crate) target: String,
 }
 
@@ -49,8 +57,16 @@ pub(crate) struct Target {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// What guest it is: release, host name, CPUs, memory, where the kernel lies
-    #[command(after_help = "Example:\n  vmc info mem.elf")]
+    #[command(
+        after_help = "Examples:\n  vmc info mem.elf\n  vmc info kvm:4711                  also the VMM, and how its memory is read\n\n\
+        Where no operating system is found, what is known without one is shown, and the exit status is 1."
+    )]
     Info(Target),
+    /// The registers of all vCPUs
+    #[command(after_help = "Examples:\n  vmc registers mem.elf\n  \
+        vmc registers kvm:4711 --format jsonl | jq -r .rip\n\n\
+        This needs no operating system that is known. Registers that the target does not tell are left out.")]
+    Registers(Target),
     /// Processes, like ps -ef
     #[command(after_help = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tree\n  \
         vmc ps mem.elf --long                   groups, sessions, terminals, CPU time, memory\n  \
@@ -277,13 +293,17 @@ pub(crate) enum Command {
     },
     /// Bytes of memory, as a hexdump
     #[command(after_help = "Examples:\n  vmc read mem.elf 0xffffffff81000000 64\n  \
-        vmc read mem.elf --pid 85 0x400000 4096 --raw > page")]
+        vmc read mem.elf --pid 85 0x400000 4096 --raw > page\n  \
+        vmc read mem.elf --physical 0x100000 64         needs no operating system that is known")]
     Read {
         #[command(flatten)]
         target: Target,
         /// In this process' address space; without it, in the kernel's
         #[arg(long, value_name = "PID")]
         pid: Option<u32>,
+        /// In the guest's physical memory
+        #[arg(long, conflicts_with = "pid")]
+        physical: bool,
         /// The address
         #[arg(value_parser = address, value_name = "0xADDR")]
         address: u64,
@@ -331,6 +351,7 @@ impl Command {
     /// # Errors
     /// What is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
+        crate::live::Named::parse(self.target()).transpose()?;
         match self {
             Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
             Self::Symbols { what: Some(what), .. } if what.starts_with("0x") || what.starts_with("0X") => {
@@ -344,6 +365,7 @@ impl Command {
     pub(crate) fn target(&self) -> &str {
         match self {
             Self::Info(target)
+            | Self::Registers(target)
             | Self::Dmesg(target)
             | Self::Interfaces(target)
             | Self::Containers(target)

@@ -8,6 +8,7 @@ mod commands;
 mod debug;
 mod demangle;
 mod failure;
+mod live;
 mod notes;
 mod output;
 mod target;

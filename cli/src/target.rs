@@ -7,6 +7,7 @@ use vmc_dump::{Format, Image, OpenOptions};
 
 use crate::args::{Common, Os};
 use crate::failure::Failure;
+use crate::live::{self, Named};
 use crate::notes::Notes;
 
 /// What is looked at.
@@ -71,17 +72,20 @@ impl Target {
     }
 }
 
+/// Is it a live guest that was named?
+pub(crate) fn is_live(name: &str) -> bool {
+    Named::parse(name).is_some()
+}
+
 /// Opens the target that was named.
 pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target, Failure> {
     if common.os == Some(Os::Windows) {
         return Err(Failure::Said("--os windows: Windows guests are not read yet".into()));
     }
-    for live in ["kvm:", "gdb:", "qmp:"] {
-        if name.starts_with(live) && !std::path::Path::new(name).exists() {
-            return Err(Failure::Said(format!(
-                "{name}: live targets are not read yet; take a memory image (dump-guest-memory) and give its path"
-            )));
-        }
+    match Named::parse(name) {
+        Some(Ok(named)) => return live::open(name, &named, &common.live).map(Target::Live),
+        Some(Err(why)) => return Err(Failure::Said(why)),
+        None => {}
     }
     let bar = notes.progress("unpacking");
     let mut progress = |done: u64, total: u64| {

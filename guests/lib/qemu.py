@@ -135,19 +135,21 @@ class Gdb:
         self.socket.close()
 
 
-# Instructions of the kernel that a KVM which emulates kernel mode may not know, and that do
-# nothing where no exception of the FPU is pending: (function, where they are searched, what goes there)
-NOT_EMULATED = [
-    # a process ends: fwait, then movq $0, %gs:...
-    ('fpu__drop', bytes.fromhex('9b6548c705'), bytes.fromhex('90')),
-]
+# What is replaced in a kernel's code: (function, what is searched at its start, what goes there).
+# A KVM that emulates kernel mode may not know fwait, which does nothing where no exception of
+# the FPU is pending: a process ends, then movq $0, %gs:... follows.
+NOT_EMULATED = [('fpu__drop', bytes.fromhex('9b6548c705'), bytes.fromhex('90'))]
+# The next tick is never asked for: xor %eax, %eax; ret. Where kernel mode is emulated a tick
+# takes longer than the time to the next one.
+NO_TIMER = [(name, b'', bytes.fromhex('31c0c3'))
+            for name in ('lapic_next_event', 'lapic_next_deadline')]
 
 
-def spare_the_emulator(path, symbols):
-    """Replaces NOT_EMULATED in a paused guest, through its gdb stub. -> what was replaced"""
+def change_code(path, symbols, changes):
+    """Changes the kernel's code in a paused guest, through its gdb stub. -> what was changed"""
     done = []
     gdb = Gdb(path)
-    for name, old, new in NOT_EMULATED:
+    for name, old, new in changes:
         if name not in symbols:
             continue
         code = bytes.fromhex(gdb(f'm{symbols[name]:x},200').decode())

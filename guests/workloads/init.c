@@ -75,6 +75,30 @@ static void up(int s, const char *interface)
 	ioctl(s, SIOCSIFFLAGS, &r);
 }
 
+/* What the kernel's command line says to a module: its words NAME.PARAMETER=VALUE, which modprobe would
+ * pass on. (microvm tells so where its virtio devices are.) */
+static const char *module_words(const char *path)
+{
+	static char words[4096], line[4096];
+	char name[64];
+	const char *base = strrchr(path, '/');
+	snprintf(name, sizeof name, "%s", base ? base + 1 : path);
+	name[strcspn(name, ".")] = '.';
+	name[strcspn(name, ".") + 1] = 0;
+	words[0] = 0;
+	FILE *f = fopen("/proc/cmdline", "re");
+	if (!f)
+		return words;
+	if (fgets(line, sizeof line, f))
+		for (char *t = strtok(line, " \n"); t; t = strtok(0, " \n"))
+			if (!strncmp(t, name, strlen(name))) {
+				strncat(words, t + strlen(name), sizeof words - strlen(words) - 1);
+				strncat(words, " ", sizeof words - strlen(words) - 1);
+			}
+	fclose(f);
+	return words;
+}
+
 static void spawn(char *line)
 {
 	static int number;
@@ -147,7 +171,7 @@ int main(void)
 		while (fgets(line, sizeof line, f)) {
 			line[strcspn(line, "\n")] = 0;
 			int m = open(line, O_RDONLY | O_CLOEXEC);
-			if (m < 0 || syscall(SYS_finit_module, m, "", 0))
+			if (m < 0 || syscall(SYS_finit_module, m, module_words(line), 0))
 				perror(line);
 			if (m >= 0)
 				close(m);

@@ -8,7 +8,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vmc::vcpu::NoVcpus;
 use vmc::{VirtAddr, VirtualMemory};
 use vmc_dump::{Image, OpenOptions};
-use vmc_linux::{Btf, Kallsyms, Linux, Task};
+use vmc_linux::{Kallsyms, Linux, Task};
+use vmc_types::Btf;
 use vmc_unwind::Cache;
 
 fn image() -> Image {
@@ -24,6 +25,7 @@ fn reading(c: &mut Criterion) {
     let limits = linux.limits();
     let symbol = |name: &str| VirtAddr::new(linux.symbols().named(name.as_bytes()).next().unwrap().address);
     let (start, stop) = (symbol("__start_BTF"), symbol("__stop_BTF"));
+    let types = linux.space().slice(start, stop.offset_from(start).unwrap() as usize).unwrap();
 
     c.bench_function("open/registers", |b| b.iter(|| Linux::open(black_box(&image), &image).unwrap()));
     c.bench_function("open/memory alone", |b| b.iter(|| Linux::open(black_box(&image), &NoVcpus).unwrap()));
@@ -31,7 +33,7 @@ fn reading(c: &mut Criterion) {
         b.iter(|| Kallsyms::load(linux.space(), linux.identity(), limits).unwrap());
     });
     c.bench_function("kallsyms/unpack all", |b| b.iter(|| linux.kernel_symbols().table()));
-    c.bench_function("btf/load", |b| b.iter(|| Btf::load(linux.space(), start, stop, limits).unwrap()));
+    c.bench_function("btf/load", |b| b.iter(|| Btf::parse(types.into(), limits).unwrap()));
     c.bench_function("ps", |b| {
         b.iter(|| linux.processes().unwrap().map(|task| task.unwrap().process_row()).collect::<Vec<_>>());
     });

@@ -8,7 +8,6 @@ use vmc::layout::{Field, LayoutError, Types};
 use vmc::symbols::SymbolTable;
 use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr};
 
-use crate::btf::Btf;
 use crate::cpus::Cpus;
 use crate::data::{FoundData, KernelImage, find_init_task, find_types};
 use crate::error::LinuxError;
@@ -21,7 +20,7 @@ use crate::known::Known;
 use crate::lazy::Lazy;
 use crate::open::{complete, given_types, kernels_own, load_symbols};
 use crate::symbols::KernelSymbols;
-use crate::types::KernelTypes;
+use crate::types::{KernelTypes, load_btf};
 
 /// Places of the kernel's TLB.
 pub(crate) const TLB_ENTRIES: usize = 4096;
@@ -96,7 +95,7 @@ impl<'m> Linux<'m> {
         // Symbols of functions alone: data is found by what it looks like.
         let bounds = known.start_btf.zip(known.stop_btf);
         let bounds = bounds.or_else(|| find_types(&space, image.get_or_init(make_image)));
-        let own = bounds.map(|(start, stop)| Btf::load(&space, start, stop, &limits));
+        let own = bounds.map(|(start, stop)| load_btf(&space, start, stop, &limits));
         let types = match own {
             Some(Ok(own)) => KernelTypes::Btf(own),
             Some(Err(why)) => {

@@ -57,7 +57,6 @@
 
 extern crate alloc;
 
-mod btf;
 mod containers;
 mod cpus;
 mod data;
@@ -91,7 +90,6 @@ mod time;
 mod trees;
 mod types;
 
-pub use btf::Btf;
 pub use error::LinuxError;
 pub use facts::KernelFacts;
 pub use files::{Checks, Fits, GivenSymbols, GivenTypes, KernelFiles};

@@ -6,8 +6,8 @@ use alloc::borrow::Cow;
 
 use vmc::layout::{LayoutError, Types};
 use vmc::{ReadExt, VirtAddr};
+use vmc_types::Btf;
 
-use crate::btf::Btf;
 use crate::error::LinuxError;
 use crate::kernel::Linux;
 use crate::lists::ListWalk;

@@ -1,9 +1,13 @@
 //! [`KernelTypes`]: the layouts of the kernel's structures, wherever they come from.
 
-use vmc::Limits;
-use vmc::layout::{LayoutError, Layouts as _, Member, StructLayout, Types};
+use alloc::borrow::Cow;
+use alloc::string::ToString;
 
-use crate::btf::Btf;
+use vmc::layout::{LayoutError, Layouts as _, Member, StructLayout, Types};
+use vmc::{AddressSpace, Limits, ReadExt, VirtAddr};
+use vmc_types::Btf;
+
+use crate::error::LinuxError;
 use crate::files::GivenTypes;
 
 /// The kernel's types.
@@ -52,4 +56,25 @@ impl Types for KernelTypes<'_> {
             Self::Given(given) => given.types.size_of(structure),
         }
     }
+}
+
+/// The types between `start` and `stop` in the kernel's memory.
+///
+/// # Errors
+/// [`LinuxError::BadTypes`] where there is no BTF, or it is damaged.
+pub(crate) fn load_btf<'m>(
+    space: &AddressSpace<'m>,
+    start: VirtAddr,
+    stop: VirtAddr,
+    limits: &Limits,
+) -> Result<Btf<'m>, LinuxError> {
+    let bad = |reason: &str| LinuxError::BadTypes { reason: reason.to_string() };
+    let len = stop.offset_from(start).ok_or_else(|| bad("it ends before it begins"))?;
+    let len = usize::try_from(len).ok().filter(|len| *len <= limits.btf_bytes);
+    let len = len.ok_or_else(|| bad("it is larger than the limit"))?;
+    let data = match space.slice(start, len) {
+        Some(lent) => Cow::Borrowed(lent),
+        None => Cow::Owned(space.read_vec(start, len as u64, len).map_err(LinuxError::read("BTF"))?),
+    };
+    Btf::parse(data, limits).map_err(bad)
 }

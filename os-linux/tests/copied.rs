@@ -13,10 +13,15 @@ use vmc_dump::Image;
 use vmc_linux::{Linux, Task};
 use vmc_unwind::Cache;
 
+/// What was asked, and the answer.
+type Line = (String, String);
+/// What was asked, how many reads that took, and of how many bytes.
+type Cost = (String, u64, u64);
+
 /// Everything that is told of a guest, a part a line, with what reading it cost.
 struct Told<'c> {
-    lines: Vec<(String, String)>,
-    costs: Vec<(String, u64, u64)>,
+    lines: Vec<Line>,
+    costs: Vec<Cost>,
     memory: Option<&'c Copied<'c>>,
 }
 
@@ -31,7 +36,11 @@ impl Told<'_> {
 }
 
 /// Asks everything of the guest.
-fn everything(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, copied: Option<&Copied<'_>>) -> (Vec<(String, String)>, Vec<(String, u64, u64)>) {
+fn everything(
+    memory: &dyn PhysMemory,
+    vcpus: &dyn Vcpus,
+    copied: Option<&Copied<'_>>,
+) -> (Vec<Line>, Vec<Cost>) {
     let mut told = Told { lines: Vec::new(), costs: Vec::new(), memory: copied };
     let linux = Linux::open(memory, vcpus).unwrap();
     told.tell("open", &linux.identity());
@@ -66,7 +75,10 @@ fn everything(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, copied: Option<&Copied
     let mut cache = Cache::new();
     let all: Vec<_> = threads.iter().map(|task| stacks.stack(task, false, &mut cache)).collect();
     told.tell("stacks", &all);
-    told.tell("images", &tasks.iter().filter_map(|task| Some(task.memory().ok()?.module_rows())).collect::<Vec<_>>());
+    told.tell(
+        "images",
+        &tasks.iter().filter_map(|task| Some(task.memory().ok()?.module_rows())).collect::<Vec<_>>(),
+    );
     let survey = linux.processes_all_ways().unwrap();
     let ways: Vec<_> = survey.rows.iter().map(|row| (row.what.address(), &row.ways)).collect();
     told.tell("processes all ways", &(ways, &survey.ended, &survey.errors));

@@ -12,7 +12,8 @@ use common::image;
 use common::patched::{Patched, patched};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{Limits, ReadExt};
-use vmc_linux::{Btf, Checks, Fits, GivenSymbols, GivenTypes, KernelFiles, KernelIdentity, Linux};
+use vmc_linux::{Checks, Fits, GivenSymbols, GivenTypes, KernelFiles, KernelIdentity, Linux};
+use vmc_types::Btf;
 
 /// What a user has: symbols at link-time addresses, BTF.
 struct Given {

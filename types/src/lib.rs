@@ -1,8 +1,8 @@
-//! Layouts of a kernel's structures out of files, where the kernel itself tells none.
+//! Layouts of a kernel's structures: what the kernel tells of itself, and files where it tells nothing.
 //!
 //! # What it gives
-//! [`DwarfTypes`] (what compilers write, `vmlinux` with debug information) and [`IsfTypes`] (volatility3's symbol files), both
-//! as [`vmc::layout::Layouts`]: members by path, sizes, whole structures.
+//! [`Btf`] (what a kernel carries), [`DwarfTypes`] (what compilers write, `vmlinux` with debug information) and [`IsfTypes`]
+//! (volatility3's symbol files), all as [`vmc::layout::Layouts`]: members by path, sizes, whole structures.
 //!
 //! # What it needs
 //! Bytes: it opens no file (`no_std`). Whether a file is of the kernel that is looked at, the caller decides.
@@ -33,14 +33,17 @@
 
 extern crate alloc;
 
+mod btf;
 mod bytes;
 #[cfg(feature = "dwarf")]
 mod dwarf;
 mod error;
+#[cfg(any(feature = "dwarf", feature = "isf"))]
 mod graph;
 #[cfg(feature = "isf")]
 mod isf;
 
+pub use btf::Btf;
 pub use bytes::Bytes;
 #[cfg(feature = "dwarf")]
 pub use dwarf::{DwarfTypes, Sections};

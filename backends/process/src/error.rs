@@ -81,6 +81,14 @@ pub enum ProcessError {
         /// The guest-physical address.
         guest: u64,
     },
+    /// One of its lists is longer than any process needs.
+    #[error("{what} of process {pid} is longer than the limit")]
+    TooLong {
+        /// The process.
+        pid: u32,
+        /// The list.
+        what: &'static str,
+    },
     /// The layout itself.
     #[error(transparent)]
     Layout(#[from] LayoutError),

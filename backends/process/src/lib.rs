@@ -15,10 +15,14 @@ mod cache;
 mod error;
 pub mod guardian;
 mod layout;
+mod maps;
 mod memory;
 pub mod orphan;
 mod parse;
+mod proc;
+mod slots;
 
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;
+pub use slots::{Memslot, SlotKind, SlotsError, kernel_memslots, memslots};

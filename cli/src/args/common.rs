@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+use super::live::Live;
 use super::values::{address, size};
 
 /// Options that every command takes.
@@ -40,6 +41,8 @@ pub(crate) struct Common {
     /// The guest's operating system [default: found]
     #[arg(long, global = true, value_enum, value_name = "OS")]
     pub(crate) os: Option<Os>,
+    #[command(flatten)]
+    pub(crate) live: Live,
 }
 
 /// How results are printed.

@@ -1,5 +1,7 @@
 //! Values of options, as they are written.
 
+use std::time::Duration;
+
 /// How many bytes are shown around a match.
 pub(super) fn context(text: &str) -> Result<usize, String> {
     let number: usize = text.parse().map_err(|_| format!("{text} is no number of bytes"))?;
@@ -44,4 +46,14 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than 64 bits hold"))
+}
+
+/// A time in seconds, a millisecond at the least and an hour at the most.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    if (0.001..=3600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("0.001 is the least and 3600 the most".to_owned())
+    }
 }

@@ -85,6 +85,7 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
         StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
     };
     let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
+    context.all_is_read();
     if !files.is_empty() {
         let places: Vec<Place> =
             rows.iter().flat_map(|row| &row.stack.frames).filter_map(Place::of).collect();

@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Instant;
 
 use rustix::fs::fstatvfs;
@@ -12,22 +11,24 @@ use vmc::{Architecture, Region, VirtAddr};
 use vmc_dump::{CoreWriter, NewFile, Unread};
 use vmc_linux::Linux;
 
-use crate::args::{Common, SaveTo};
+use crate::args::SaveTo;
+use crate::commands::Question;
 use crate::failure::Failure;
+use crate::live::Pause;
 use crate::notes::Notes;
-use crate::output::{Output, object};
+use crate::output::object;
 use crate::target::Target;
 
 /// The name of the note in which a kernel's core says what VMCOREINFO does.
 const VMCOREINFO: &[u8] = b"VMCOREINFO";
 
 /// What is saved.
-pub(crate) struct Saved<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) notes: &'a Notes,
-    pub(crate) target: &'a Target,
+struct Saved<'a> {
+    name: &'a str,
+    notes: &'a Notes,
+    target: &'a Target,
     /// The kernel, where there is one that is understood.
-    pub(crate) linux: Option<&'a Linux<'a>>,
+    linux: Option<&'a Linux<'a>>,
 }
 
 impl Saved<'_> {
@@ -90,49 +91,58 @@ impl Saved<'_> {
         info.is_some_and(|info| core.note(VMCOREINFO, 0, info.text().as_bytes()))
     }
 
-    /// Writes everything to `out`. How many bytes the file has, on the disk too, and what could not be read.
-    fn write(&self, core: &CoreWriter<'_>, out: &SaveTo) -> Result<(u64, u64, Unread), Failure> {
-        let path = out.out.as_path();
-        let failed = |why: &dyn std::fmt::Display| Failure::Said(format!("{}: {why}", path.display()));
-        let new = NewFile::create(path, out.force).map_err(|why| failed(&unmade(path, out.force, &why)))?;
-        let total = core.total();
+    /// Begins the file. Says where it may not fit onto the disk.
+    fn begin(&self, total: u64, out: &SaveTo) -> Result<NewFile, Failure> {
+        let new = NewFile::create(&out.out, out.force).map_err(|why| failed(out, &unmade(out, &why)))?;
         if let Ok(disk) = fstatvfs(new.file()) {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             if free < total {
                 self.notes.warning(&format_args!(
-                    "{}: {free} bytes are free on its disk, the guest has {total}: only if enough of them are zero there is room",
-                    path.display()
+                    "{}: its disk has {} MiB free and the guest {} MiB: there is room only if enough of them are zero",
+                    out.out.display(),
+                    free >> 20,
+                    total >> 20
                 ));
             }
         }
-        let bar = self.notes.progress("saving");
-        bar.set_length(total);
+        Ok(new)
+    }
+
+    /// Writes everything. What could not be read.
+    fn write(&self, core: &CoreWriter<'_>, new: &NewFile, out: &SaveTo) -> Result<Unread, Failure> {
+        let bar = self.notes.long_progress("saving");
+        bar.set_length(core.total());
         let written = core.write(new.file(), &mut |len| bar.inc(len));
         bar.finish_and_clear();
-        let unread = written.map_err(|why| failed(&why))?;
-        let made = new.file().metadata().map_err(|why| failed(&why))?;
-        new.keep().map_err(|why| failed(&unmade(path, out.force, &why)))?;
-        Ok((made.len(), made.blocks().saturating_mul(512), unread))
+        written.map_err(|why| failed(out, &why))
     }
 }
 
+/// A failure to write the file.
+fn failed(out: &SaveTo, why: &dyn std::fmt::Display) -> Failure {
+    Failure::Said(format!("{}: {why}", out.out.display()))
+}
+
 /// Why a file cannot be made.
-fn unmade(path: &Path, force: bool, why: &std::io::Error) -> String {
+fn unmade(out: &SaveTo, why: &std::io::Error) -> String {
     match why.kind() {
-        ErrorKind::AlreadyExists if force && !path.is_file() => {
-            "it is no regular file: it is not replaced".to_owned()
-        }
+        ErrorKind::AlreadyExists if out.force => "it is no regular file: it is not replaced".to_owned(),
         ErrorKind::AlreadyExists => "it is there already; --force replaces it".to_owned(),
         _ => format!("it cannot be made: {why}"),
     }
 }
 
-/// Saves the guest.
-pub(crate) fn run(saved: &Saved<'_>, common: &Common, out: &SaveTo) -> Result<(), Failure> {
+/// Saves the guest. Where it stands, `pause` ends when everything is copied.
+pub(crate) fn run(
+    question: &Question<'_>,
+    linux: Option<&Linux<'_>>,
+    pause: Option<&Pause<'_>>,
+    out: &SaveTo,
+) -> Result<(), Failure> {
     let since = Instant::now();
-    let memory = saved.target.memory();
+    let saved = Saved { name: question.name(), notes: question.notes, target: question.target, linux };
     let architecture = saved.architecture()?;
-    let mut core = CoreWriter::new(memory, architecture);
+    let mut core = CoreWriter::new(saved.target.memory(), architecture);
     if core.total() == 0 {
         return Err(saved.said("it has no memory"));
     }
@@ -144,7 +154,15 @@ pub(crate) fn run(saved: &Saved<'_>, common: &Common, out: &SaveTo) -> Result<()
             core.also_at(run, text);
         }
     }
-    let (file_bytes, disk_bytes, unread) = saved.write(&core, out)?;
+    let new = saved.begin(core.total(), out)?;
+    let unread = saved.write(&core, &new, out);
+    if let Some(pause) = pause {
+        // Whether that failed is asked when everything is said.
+        let _ = pause.end();
+    }
+    let unread = unread?;
+    let made = new.file().metadata()?;
+    new.keep().map_err(|why| failed(out, &unmade(out, &why)))?;
     if let Some(why) = unread.first {
         saved.notes.warning(&format_args!(
             "{}: {} bytes could not be read, zeros stand for them: {why}",
@@ -160,11 +178,11 @@ pub(crate) fn run(saved: &Saved<'_>, common: &Common, out: &SaveTo) -> Result<()
         ("vmcoreinfo", json!(vmcoreinfo)),
         ("memory_bytes", json!(core.total())),
         ("unreadable_bytes", json!(unread.bytes)),
-        ("file_bytes", json!(file_bytes)),
-        ("disk_bytes", json!(disk_bytes)),
+        ("file_bytes", json!(made.len())),
+        ("disk_bytes", json!(made.blocks().saturating_mul(512))),
         ("seconds", json!(since.elapsed().as_secs_f64())),
     ];
-    Output::new(common).object(object(fields, &RowErrors::default()))
+    question.output().object(object(fields, &RowErrors::default()))
 }
 
 /// Where the kernel has the start of `region` in its map of all memory, by any of some places in it: single pages may be kept out of

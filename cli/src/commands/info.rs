@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 use vmc::LiveFacts;
+use vmc::view::RowErrors;
 use vmc_dump::{Format, Image};
 
-use crate::commands::Context;
+use crate::args::Common;
+use crate::commands::{Context, Question};
 use crate::failure::Failure;
 use crate::output::{address, object, optional, time};
 use crate::target::Target;
@@ -37,21 +39,42 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("symbols", json!(context.linux.kernel_symbols().source())),
         ("registers", json!(context.target.vcpus().count() > 0)),
     ];
-    let fields = fields.into_iter().chain(match context.target {
-        Target::Image(image) => of_image(context, image),
-        Target::Live(guest) => of_live(&guest.facts()),
-    });
+    let fields = fields.into_iter().chain(of_target(context.target, context.common));
     context.output().object(object(fields, &facts.errors))
 }
 
+/// What is known of a target in which no operating system was found.
+pub(crate) fn without_guest(question: &Question<'_>) -> Result<(), Failure> {
+    let (target, common) = (question.target, &question.args.common);
+    let vcpus = target.vcpus();
+    let registers = (0..vcpus.count()).find_map(|index| vcpus.registers(index).ok());
+    let fields = [
+        ("schema", json!(SCHEMA)),
+        ("arch", json!(registers.as_ref().map(|registers| registers.architecture().name()))),
+        ("cpus", json!(vcpus.count())),
+        ("memory_bytes", json!(target.ram_bytes())),
+        ("registers", json!(registers.is_some())),
+    ];
+    let fields = fields.into_iter().chain(of_target(target, common));
+    question.output().object(object(fields, &RowErrors::default()))
+}
+
+/// The rows that tell of the target.
+fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
+    match target {
+        Target::Image(image) => of_image(common, image),
+        Target::Live(guest) => of_live(&guest.facts()),
+    }
+}
+
 /// The rows that tell of an image.
-fn of_image(context: &Context<'_>, image: &Image) -> Vec<(&'static str, Value)> {
+fn of_image(common: &Common, image: &Image) -> Vec<(&'static str, Value)> {
     let layout = match image.format() {
         Format::ElfCore => "the core's program headers".to_owned(),
         Format::Lime | Format::Avml => "the image's range headers".to_owned(),
         _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
         _ => {
-            let how = context.common.ram_base.map_or("by the kernel's page tables", |_| "--ram-base");
+            let how = common.ram_base.map_or("by the kernel's page tables", |_| "--ram-base");
             format!("flat: offset 0 is physical {} ({how})", image.ram_base())
         }
     };

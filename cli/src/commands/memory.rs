@@ -1,16 +1,17 @@
 //! `translate` and `read`: addresses and bytes.
 
+use std::fmt::Display;
 use std::io::Write;
 
 use serde_json::{Value, json};
 use vmc::view::RowErrors;
-use vmc::{ReadExt, TranslateError, VirtAddr, Walk};
+use vmc::{PhysAddr, ReadExt, TranslateError, VirtAddr, Walk};
 use vmc_linux::AddressSpaceOf;
 
 use crate::args::Format;
-use crate::commands::Context;
+use crate::commands::{Context, Question};
 use crate::failure::Failure;
-use crate::output::{Object, address, object};
+use crate::output::{Object, Output, address, object};
 
 /// `read` gives no more than this at once: it is kept in memory before the first byte is written.
 const MOST: usize = 16 << 20;
@@ -89,9 +90,22 @@ pub(crate) fn read(
         None => context.linux.space().read_vec(start, len, MOST),
     };
     let bytes = bytes.map_err(|why| Failure::Said(format!("{}: {why}", context.name)))?;
-    let mut output = context.output();
+    print(&mut context.output(), at, &bytes, raw)
+}
+
+/// Bytes of physical memory: no guest has to be known for that.
+pub(crate) fn read_physical(question: &Question<'_>, at: u64, len: u64, raw: bool) -> Result<(), Failure> {
+    let failed = |why: &dyn Display| Failure::Said(format!("{}: {why}", question.name()));
+    let most = usize::try_from(len).ok().filter(|len| *len <= MOST);
+    let len = most.ok_or_else(|| failed(&format_args!("{len} bytes are more than the limit of {MOST}")))?;
+    let mut bytes = vec![0; len];
+    question.target.memory().read(PhysAddr::new(at), &mut bytes).map_err(|why| failed(&why))?;
+    print(&mut question.output(), at, &bytes, raw)
+}
+
+fn print(output: &mut Output, at: u64, bytes: &[u8], raw: bool) -> Result<(), Failure> {
     if raw {
-        output.stream().write_all(&bytes)?;
+        output.stream().write_all(bytes)?;
         return Ok(output.stream().flush()?);
     }
     if output.format() != Format::Table {

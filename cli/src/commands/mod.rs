@@ -17,6 +17,7 @@ mod memory;
 mod modules;
 mod mounts;
 mod ps;
+mod registers;
 mod search;
 mod sockets;
 mod symbols;
@@ -26,15 +27,18 @@ mod types;
 
 pub(crate) use search::Pattern;
 
-use vmc::Limits;
+use std::time::Instant;
+
 use vmc::view::RowErrors;
+use vmc::{Limits, LiveError};
 use vmc_linux::{Linux, LinuxError, Task};
 
 use crate::args::{Args, Command, Common};
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
+use crate::live::{self, Blocked, Pause};
 use crate::notes::Notes;
-use crate::output::Output;
+use crate::output::{Output, Sink};
 use crate::target::{self, Target};
 
 /// What every command works with.
@@ -42,14 +46,25 @@ pub(crate) struct Context<'a> {
     pub(crate) name: &'a str,
     pub(crate) common: &'a Common,
     pub(crate) notes: &'a Notes,
+    pub(crate) sink: &'a Sink,
     pub(crate) target: &'a Target,
     pub(crate) linux: &'a Linux<'a>,
+    /// The time in which the guest stands, where it does.
+    pub(crate) pause: Option<&'a Pause<'a>>,
 }
 
 impl<'a> Context<'a> {
     /// Where results go.
     pub(crate) fn output(&self) -> Output {
-        Output::new(self.common)
+        Output::new(self.common, self.sink)
+    }
+
+    /// Everything that is asked of the guest has been read: it may run again while that is worked on.
+    pub(crate) fn all_is_read(&self) {
+        if let Some(pause) = self.pause {
+            // Whoever began it asks how it ended.
+            let _ = pause.end();
+        }
     }
 
     /// A failure of the guest's, with the target's name.
@@ -108,32 +123,64 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What is asked, of which target, and where the answer goes.
+pub(crate) struct Question<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) notes: &'a Notes,
+    pub(crate) sink: &'a Sink,
+    pub(crate) target: &'a Target,
+}
+
 /// Does what was asked for.
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     let name = args.command.target();
     for dir in &args.common.symbols {
         if let Err(why) = std::fs::read_dir(dir) {
-            notes.warning(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
+            notes.say(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
+    // Before the backends start threads: none of theirs may take the signals that are waited for.
+    let blocked = match target::is_live(name) {
+        true => {
+            Some(Blocked::new().map_err(|why| Failure::Said(format!("signals cannot be blocked: {why}")))?)
+        }
+        false => None,
+    };
+    let attached = Instant::now();
     let mut target = target::open(name, &args.common, notes)?;
-    let flat = target.flat() && args.common.ram_base.is_none();
-    let mut answered = answer(args, notes, &target, flat);
-    // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
-    if let Err(Failure::Guest { source: LinuxError::NotVerified { .. }, .. }) = &answered
-        && flat
-    {
-        if let Some(base) = vmc_linux::ram_base(target.memory()) {
-            target.place_at(base);
+    let sink = Sink::default();
+    let answered = match (target.live(), &blocked) {
+        (Some(guest), Some(blocked)) => {
+            let question = Question { args, notes, sink: &sink, target: &target };
+            live::run(&question, guest, blocked, attached)
         }
-        answered = answer(args, notes, &target, false);
-    }
+        _ => of_image(args, notes, &sink, &mut target),
+    };
     answered.map_err(|why| why.with(&target.warnings()))?;
     for warning in target.warnings() {
-        notes.warning(&format_args!("{name}: {warning}"));
+        notes.say(&format_args!("{name}: {warning}"));
     }
     notes.end_of_rows();
     Ok(())
+}
+
+/// Asks an image.
+fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
+    let mut files = KernelFiles::new(&args.common.symbols);
+    let question = Question { args, notes, sink, target };
+    let opened = question.needs_kernel().then(|| question.open_kernel(&mut files));
+    // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
+    if let Some(Err(LinuxError::NotVerified { .. })) = &opened
+        && question.may_move()
+        && let Some(base) = vmc_linux::ram_base(target.memory())
+    {
+        drop(opened);
+        target.place_at(base);
+        let question = Question { args, notes, sink, target };
+        let opened = question.open_kernel(&mut files);
+        return question.ask(Some(&opened), None, &files);
+    }
+    question.ask(opened.as_ref(), None, &files)
 }
 
 /// Why a kernel is not understood, what was wrong with the files that were given for it, and which ones would help.
@@ -152,73 +199,136 @@ fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Fail
     Failure::Said(format!("{name}: {source}{remarks}; {wanted}"))
 }
 
-/// Finds the guest in the image and asks it. Where it `may_move`, a kernel that is not where it says ends it at once.
-fn answer(args: &Args, notes: &Notes, target: &Target, may_move: bool) -> Result<(), Failure> {
-    let name = args.command.target();
-    let mut files = KernelFiles::new(&args.common.symbols);
-    let given: Option<&mut dyn vmc_linux::KernelFiles> =
-        if args.common.symbols.is_empty() { None } else { Some(&mut files) };
-    let linux = Linux::open_with_files(target.memory(), target.vcpus(), Limits::default(), given);
-    if let Err(source @ LinuxError::NotVerified { .. }) = &linux
-        && may_move
-    {
-        return Err(Failure::Guest { target: name.to_owned(), source: source.clone() });
+impl<'a> Question<'a> {
+    /// The target as it was named.
+    pub(crate) fn name(&self) -> &'a str {
+        self.args.command.target()
     }
-    if let (Command::Search { what, .. }, Err(why)) = (&args.command, &linux)
-        && what.pid.is_none()
-    {
-        return search::without_guest(name, &args.common, notes, target.memory(), why, what);
+
+    /// Where results go.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(&self.args.common, self.sink)
     }
-    if let (Command::Dump { out, .. }, Err(why)) = (&args.command, &linux) {
-        notes.warning(&format_args!("{name}: without the kernel's addresses and VMCOREINFO: {why}"));
-        return dump::run(&dump::Saved { name, notes, target, linux: None }, &args.common, out);
+
+    /// A failure to hold or let go the guest, with the target's name.
+    pub(crate) fn live_failure(&self, source: LiveError) -> Failure {
+        Failure::Said(format!("{}: {source}", self.name()))
     }
-    let flat = target.flat() && args.common.ram_base.is_none();
-    let linux = linux.map_err(|source| match source {
-        LinuxError::NotVerified { .. } if flat => Failure::Said(format!(
-            "{name}: {source}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
-        )),
-        source => without_help(name, source, &files),
-    })?;
-    let context = Context { name, common: &args.common, notes, target, linux: &linux };
-    match &args.command {
-        Command::Info(_) => info::run(&context),
-        Command::Ps { all_ways: true, .. } => hidden::processes(&context),
-        Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
-        Command::Ps { tree: true, .. } => tree::run(&context),
-        Command::Threads { pid, .. } => threads::run(&context, *pid),
-        Command::Maps { pid, .. } => maps::run(&context, *pid),
-        Command::Modules { all_ways: true, .. } => hidden::modules(&context),
-        Command::Modules { pid, .. } => modules::run(&context, *pid),
-        Command::Lsof { pid, .. } => lsof::run(&context, *pid),
-        Command::Mounts { pid, .. } => mounts::run(&context, *pid),
-        Command::Dmesg(_) => dmesg::run(&context),
-        Command::Sockets { pid, .. } => sockets::run(&context, *pid),
-        Command::Containers(_) => containers::run(&context),
-        Command::Interfaces(_) => interfaces::run(&context),
-        Command::Env { pid, .. } => env::run(&context, *pid),
-        Command::Cat { path, pid, fd, partial, .. } => {
-            let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
-            cat::run(&context, &options)
+
+    /// Is it about what a kernel has? The others look at the machine alone.
+    pub(crate) const fn needs_kernel(&self) -> bool {
+        !matches!(self.args.command, Command::Registers(_) | Command::Read { physical: true, .. })
+    }
+
+    /// Is its answer not to be had again and again? A file that was written stays.
+    pub(crate) const fn once(&self) -> bool {
+        matches!(self.args.command, Command::Dump { .. })
+    }
+
+    /// Finds the kernel.
+    pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
+        let given: Option<&mut dyn vmc_linux::KernelFiles> =
+            if self.args.common.symbols.is_empty() { None } else { Some(files) };
+        let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
+        Linux::open_with_files(memory, vcpus, Limits::default(), given)
+    }
+
+    /// May the memory begin elsewhere than the target says?
+    fn may_move(&self) -> bool {
+        self.target.flat() && self.args.common.ram_base.is_none()
+    }
+
+    /// Answers it, with the kernel that was found, or the reason why there is none. Where the guest stands, `pause` may end
+    /// as soon as everything is read.
+    pub(crate) fn ask(
+        &self,
+        opened: Option<&Result<Linux<'a>, LinuxError>>,
+        pause: Option<&Pause<'_>>,
+        files: &KernelFiles<'_>,
+    ) -> Result<(), Failure> {
+        match (&self.args.command, opened) {
+            (Command::Registers(_), _) => registers::run(self),
+            (Command::Read { physical: true, address, len, raw, .. }, _) => {
+                memory::read_physical(self, *address, *len, *raw)
+            }
+            (Command::Search { what, .. }, Some(Err(why))) if what.pid.is_none() => {
+                search::without_guest(self, why, what)
+            }
+            (Command::Dump { out, .. }, Some(opened)) => {
+                if let Err(why) = opened {
+                    let name = self.name();
+                    self.notes.warning(&format_args!(
+                        "{name}: without the kernel's addresses and VMCOREINFO: {why}"
+                    ));
+                }
+                dump::run(self, opened.as_ref().ok(), pause, out)
+            }
+            (Command::Info(_), Some(Err(why))) => {
+                info::without_guest(self)?;
+                Err(self.not_understood(why, files))
+            }
+            (_, Some(Err(why))) => Err(self.not_understood(why, files)),
+            (_, Some(Ok(linux))) => self.ask_guest(linux, pause),
+            (_, None) => Ok(()),
         }
-        Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
-        Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
-            let part = match (kernel, user) {
-                (true, _) => bt::Part::Kernel,
-                (_, true) => bt::Part::User,
-                _ => bt::Part::Both,
-            };
-            let demangle = !no_demangle;
-            let options = bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
-            bt::run(&context, options)
+    }
+
+    /// Why there is no kernel that can be read.
+    fn not_understood(&self, why: &LinuxError, files: &KernelFiles<'_>) -> Failure {
+        let name = self.name();
+        match why {
+            LinuxError::NotVerified { .. } if self.may_move() => Failure::Said(format!(
+                "{name}: {why}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
+            )),
+            why => without_help(name, why.clone(), files),
         }
-        Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
-        Command::Types { name, .. } => types::run(&context, name),
-        Command::Search { what, .. } => search::run(&context, what),
-        Command::Dump { out, .. } => {
-            dump::run(&dump::Saved { name, notes, target, linux: Some(&linux) }, &args.common, out)
+    }
+
+    /// Asks the guest whose kernel was found.
+    fn ask_guest(&self, linux: &Linux<'_>, pause: Option<&Pause<'_>>) -> Result<(), Failure> {
+        let Self { args, notes, sink, target } = *self;
+        let context = Context { name: self.name(), common: &args.common, notes, sink, target, linux, pause };
+        match &args.command {
+            Command::Info(_) => info::run(&context),
+            // Asked before, without a guest.
+            Command::Registers(_) | Command::Dump { .. } => Ok(()),
+            Command::Ps { all_ways: true, .. } => hidden::processes(&context),
+            Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
+            Command::Ps { tree: true, .. } => tree::run(&context),
+            Command::Threads { pid, .. } => threads::run(&context, *pid),
+            Command::Maps { pid, .. } => maps::run(&context, *pid),
+            Command::Modules { all_ways: true, .. } => hidden::modules(&context),
+            Command::Modules { pid, .. } => modules::run(&context, *pid),
+            Command::Lsof { pid, .. } => lsof::run(&context, *pid),
+            Command::Mounts { pid, .. } => mounts::run(&context, *pid),
+            Command::Dmesg(_) => dmesg::run(&context),
+            Command::Sockets { pid, .. } => sockets::run(&context, *pid),
+            Command::Containers(_) => containers::run(&context),
+            Command::Interfaces(_) => interfaces::run(&context),
+            Command::Env { pid, .. } => env::run(&context, *pid),
+            Command::Cat { path, pid, fd, partial, .. } => {
+                let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
+                cat::run(&context, &options)
+            }
+            Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
+            Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
+                let part = match (kernel, user) {
+                    (true, _) => bt::Part::Kernel,
+                    (_, true) => bt::Part::User,
+                    _ => bt::Part::Both,
+                };
+                let demangle = !no_demangle;
+                let options =
+                    bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
+                bt::run(&context, options)
+            }
+            Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
+            Command::Types { name, .. } => types::run(&context, name),
+            Command::Search { what, .. } => search::run(&context, what),
+            Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
+            Command::Read { pid, address, len, raw, .. } => {
+                memory::read(&context, *pid, *address, *len, *raw)
+            }
         }
-        Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
-        Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
     }
 }

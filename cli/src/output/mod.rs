@@ -1,18 +1,21 @@
 //! Printing: rows as a table, as JSON, as JSON lines or as CSV.
 
+mod sink;
 mod table;
 mod values;
 
+pub(crate) use sink::{Sink, TooMuch};
 pub(crate) use table::{Align, Column};
 pub(crate) use values::{address, object, optional, texts, time};
 
-use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{IsTerminal, Write};
 
 use serde_json::{Map, Value};
 use vmc::text::printable;
 
 use crate::args::{Color, Common, Format};
 use crate::failure::Failure;
+use sink::Stream;
 use table::Table;
 
 /// A JSON object.
@@ -35,14 +38,14 @@ pub(crate) trait Row {
 /// Where results go.
 pub(crate) struct Output {
     format: Format,
-    out: BufWriter<StdoutLock<'static>>,
+    out: Stream,
     terminal: bool,
     color: bool,
     width: Option<usize>,
 }
 
 impl Output {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common, sink: &Sink) -> Self {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal();
         let color = match common.color {
@@ -52,8 +55,7 @@ impl Output {
         };
         let size = if terminal { rustix::termios::tcgetwinsize(&stdout).ok() } else { None };
         let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
-        let out = BufWriter::with_capacity(1 << 16, stdout.lock());
-        Self { format: common.format, out, terminal, color, width }
+        Self { format: common.format, out: sink.stream(), terminal, color, width }
     }
 
     pub(crate) const fn format(&self) -> Format {

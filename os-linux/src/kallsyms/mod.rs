@@ -88,7 +88,8 @@ impl<'m> Kallsyms<'m> {
         // How long the names are is known only when they have been gone through; no symbol takes more than 2 + 512 bytes,
         // and they end before the table that lies behind them.
         let names_at = at("kallsyms_names")?;
-        let behind = TABLES.iter().filter_map(|name| info.symbol(name)?.offset_from(names_at)).filter(|len| *len > 0);
+        let behind =
+            TABLES.iter().filter_map(|name| info.symbol(name)?.offset_from(names_at)).filter(|len| *len > 0);
         let room = behind.min().and_then(|room| usize::try_from(room).ok()).unwrap_or(usize::MAX);
         let names = up_to(space, names_at, count.saturating_mul(514).min(room));
         let offsets_at = at("kallsyms_offsets")?;

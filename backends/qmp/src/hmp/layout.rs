@@ -1,5 +1,8 @@
 //! The guest's memory as QEMU has it: which ranges are memory, and where in QEMU's process they lie.
 
+use vmc::PhysAddr;
+use vmc_process::{Layout, Piece};
+
 use super::error::{Monitor, MonitorError};
 use super::hva::parse_gpa2hva;
 use super::mtree::{FlatRange, RangeKind, parse_mtree};
@@ -7,40 +10,20 @@ use super::mtree::{FlatRange, RangeKind, parse_mtree};
 /// More pieces than a guest with every slot for memory full has.
 const MAX_PIECES: usize = 1024;
 
-/// A range of the guest's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RamRange {
-    /// Where it begins in the guest.
-    pub guest: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    /// Where it begins in QEMU's process.
-    pub host: u64,
-}
-
-/// The guest's memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuestRam {
-    /// The ranges, ascending.
-    pub ranges: Vec<RamRange>,
-    /// RAM in bytes, as the machine was given it.
-    pub ram_bytes: u64,
-}
-
 /// Asks a monitor for the guest's memory: RAM, also where it is shadowed as ROM for now; neither firmware nor devices' memory.
 ///
 /// # Errors
 /// [`MonitorError`] where the monitor cannot be asked, or what it says does not make a layout.
-pub fn guest_ram(monitor: &mut dyn Monitor) -> Result<GuestRam, MonitorError> {
+pub fn layout_by_monitor(monitor: &mut dyn Monitor) -> Result<Layout, MonitorError> {
     // `-o` tells whose a region is; QEMU before 2.12 does not know it.
     let owned = monitor.hmp("info mtree -f -o")?;
     let ranges = match parse_mtree(&owned) {
         Ok(ranges) => ranges,
         Err(_) => parse_mtree(&monitor.hmp("info mtree -f")?)?,
     };
-    let mut ram = GuestRam::default();
+    let mut layout = Layout { how: "QEMU's monitor".to_owned(), ..Layout::default() };
     for range in ranges.iter().filter(|range| is_ram(range, &ranges)) {
-        if ram.ranges.len() == MAX_PIECES {
+        if layout.pieces.len() == MAX_PIECES {
             return Err(MonitorError::TooMany {
                 command: "info mtree -f",
                 things: "ranges of memory",
@@ -50,19 +33,15 @@ pub fn guest_ram(monitor: &mut dyn Monitor) -> Result<GuestRam, MonitorError> {
         let host = host_address(monitor, range)?;
         // A range that ends with the address space would have no length that fits; there is no memory there.
         let Some(len) = (range.last - range.start).checked_add(1) else { continue };
-        if host.checked_add(len).is_none() {
-            let what = format!("{len:#x} bytes at {host:#x} go beyond the address space");
-            return Err(MonitorError::answer("gpa2hva", what));
-        }
-        push(&mut ram.ranges, RamRange { guest: range.start, len, host });
+        push(&mut layout.pieces, Piece { guest: PhysAddr::new(range.start), len, host });
     }
-    if ram.ranges.is_empty() {
+    if layout.pieces.is_empty() {
         return Err(MonitorError::answer("info mtree -f", "no memory at all"));
     }
-    let sum = || ram.ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.len));
     let summary = monitor.hmp("info memory_size_summary")?;
-    ram.ram_bytes = parse_size(&summary).unwrap_or_else(sum);
-    Ok(ram)
+    layout.ram_bytes = parse_size(&summary).unwrap_or_else(|| layout.total());
+    layout.check().map_err(|error| MonitorError::answer("gpa2hva", error.to_string()))?;
+    Ok(layout)
 }
 
 /// Is it the guest's memory? A range that is ROM now is, where the same region is RAM elsewhere.
@@ -92,15 +71,15 @@ fn host_address(monitor: &mut dyn Monitor, range: &FlatRange) -> Result<u64, Mon
 }
 
 /// Adds a range; one that goes on where the last ends, in the guest and in QEMU, becomes part of it.
-fn push(ranges: &mut Vec<RamRange>, range: RamRange) {
-    if let Some(last) = ranges.last_mut() {
+fn push(pieces: &mut Vec<Piece>, piece: Piece) {
+    if let Some(last) = pieces.last_mut() {
         let follows = |start: u64, next: u64| start.checked_add(last.len) == Some(next);
-        if follows(last.guest, range.guest) && follows(last.host, range.host) {
-            last.len += range.len;
+        if follows(last.guest.get(), piece.guest.get()) && follows(last.host, piece.host) {
+            last.len += piece.len;
             return;
         }
     }
-    ranges.push(range);
+    pieces.push(piece);
 }
 
 /// `info memory_size_summary`: what the machine was started with, and what was plugged in since.
@@ -126,6 +105,10 @@ mod tests {
             let answer = self.0.iter().find(|(known, _)| *known == line);
             Ok(answer.map_or_else(|| format!("unknown command: '{line}'"), |(_, text)| text.clone()))
         }
+    }
+
+    fn piece(guest: u64, len: u64, host: u64) -> Piece {
+        Piece { guest: PhysAddr::new(guest), len, host }
     }
 
     fn view(lines: &str) -> String {
@@ -156,16 +139,16 @@ mod tests {
             ("gpa2hva 0x100000000", host("0x100000000", "pc.ram", base + 0x8000_0000)),
             ("info memory_size_summary", "base memory: 3221225472\r\nplugged memory: 0\r\n".to_owned()),
         ];
-        let ram = guest_ram(&mut Known(answers, 0)).unwrap();
+        let layout = layout_by_monitor(&mut Known(answers, 0)).unwrap();
         assert_eq!(
-            ram.ranges,
+            layout.pieces,
             [
-                RamRange { guest: 0, len: 0xa_0000, host: base },
-                RamRange { guest: 0xc_0000, len: 0x7ff4_0000, host: base + 0xc_0000 },
-                RamRange { guest: 0x1_0000_0000, len: 0x4000_0000, host: base + 0x8000_0000 },
+                piece(0, 0xa_0000, base),
+                piece(0xc_0000, 0x7ff4_0000, base + 0xc_0000),
+                piece(0x1_0000_0000, 0x4000_0000, base + 0x8000_0000),
             ]
         );
-        assert_eq!(ram.ram_bytes, 3 << 30);
+        assert_eq!(layout.ram_bytes, 3 << 30);
     }
 
     #[test]
@@ -174,15 +157,16 @@ mod tests {
             ("info mtree -f", view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n")),
             ("gpa2hva 0x0", host("0x0", "ram", 0x1000)),
         ];
-        let ram = guest_ram(&mut Known(answers, 0)).unwrap();
-        assert_eq!(ram.ranges, [RamRange { guest: 0, len: 0x1_0000, host: 0x1000 }]);
-        assert_eq!(ram.ram_bytes, 0x1_0000);
+        let layout = layout_by_monitor(&mut Known(answers, 0)).unwrap();
+        assert_eq!(layout.pieces, [piece(0, 0x1_0000, 0x1000)]);
+        assert_eq!(layout.ram_bytes, 0x1_0000);
     }
 
     #[test]
     fn a_layout_that_does_not_hold_together_is_refused() {
         let of = |tree: String, hva: String| {
-            guest_ram(&mut Known(vec![("info mtree -f -o", tree), ("gpa2hva 0x0", hva)], 0)).unwrap_err()
+            layout_by_monitor(&mut Known(vec![("info mtree -f -o", tree), ("gpa2hva 0x0", hva)], 0))
+                .unwrap_err()
         };
         let one = || view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n");
         let wrong = of(one(), "No memory is mapped at address 0x0".to_owned()).to_string();
@@ -190,7 +174,7 @@ mod tests {
         let wrong = of(one(), host("0x0", "rom", 0x1000)).to_string();
         assert!(wrong.contains("another region"), "{wrong}");
         let wrong = of(one(), host("0x0", "ram", u64::MAX - 1)).to_string();
-        assert!(wrong.contains("beyond the address space"), "{wrong}");
+        assert!(wrong.contains("has no room"), "{wrong}");
         let empty = of(view("  0000000000000000-0000000000000fff (prio 0, i/o): x\n"), String::new());
         assert!(empty.to_string().contains("no memory at all"), "{empty}");
     }
@@ -208,7 +192,7 @@ mod tests {
             }
         }
         let mut any = Any(tree, 0);
-        assert!(matches!(guest_ram(&mut any), Err(MonitorError::TooMany { .. })));
+        assert!(matches!(layout_by_monitor(&mut any), Err(MonitorError::TooMany { .. })));
         assert_eq!(any.1, MAX_PIECES + 1);
     }
 }

@@ -13,13 +13,16 @@ mod layout;
 mod mtree;
 mod ramblock;
 mod registers;
+mod xp;
 
+pub(crate) use error::excerpt;
 pub use error::{Monitor, MonitorError};
 pub use hva::{HostAddress, parse_gpa2hva};
-pub use layout::{GuestRam, RamRange, guest_ram};
+pub use layout::layout_by_monitor;
 pub use mtree::{FlatRange, RangeKind, parse_mtree};
 pub use ramblock::{RamBlock, parse_ramblock};
 pub use registers::{MAX_VCPUS, MonitorVcpu, parse_registers, registers};
+pub use xp::{parse_xp, read_words};
 
 /// A number in hexadecimal digits and nothing else, with or without `0x`.
 fn hex(text: &str) -> Option<u64> {

@@ -14,11 +14,11 @@ use vmc::view::{RowErrors, Space};
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
 use vmc_linux::{AddressSpaceOf, LinuxError, Task};
 
-use crate::args::{Common, SearchFor};
-use crate::commands::Context;
+use crate::args::SearchFor;
+use crate::commands::{Context, Question};
 use crate::failure::Failure;
 use crate::notes::Notes;
-use crate::output::{Align, Column, Object, Output, Row, address, object, optional};
+use crate::output::{Align, Column, Object, Row, address, object, optional};
 use scan::{Found, Memory, Run, search};
 
 /// How many times the guest's memory one process may map: some collectors of garbage map their heap three times.
@@ -97,20 +97,18 @@ pub(crate) fn run(context: &Context<'_>, what: &SearchFor) -> Result<(), Failure
     physical(context, &found, &Lines { memory: Memory::Physical(context.target.memory()), what })
 }
 
-/// Searches an image in which no kernel was found.
+/// Searches a target in which no kernel was found.
 pub(crate) fn without_guest(
-    name: &str,
-    common: &Common,
-    notes: &Notes,
-    image: &dyn PhysMemory,
+    question: &Question<'_>,
     why: &LinuxError,
     what: &SearchFor,
 ) -> Result<(), Failure> {
     let pattern = Pattern::new(what).map_err(Failure::Said)?;
-    let found = in_image(name, notes, image, &pattern, what)?;
+    let (name, notes, memory) = (question.name(), question.notes, question.target.memory());
+    let found = in_image(name, notes, memory, &pattern, what)?;
     notes.warning(&format_args!("{name}: no virtual addresses: {why}"));
-    let lines = Lines { memory: Memory::Physical(image), what };
-    Output::new(common).rows(found.iter().map(|found| lines.row(found, Some(found.at))))
+    let lines = Lines { memory: Memory::Physical(memory), what };
+    question.output().rows(found.iter().map(|found| lines.row(found, Some(found.at))))
 }
 
 /// The matches in all memory.

@@ -16,7 +16,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use vmc::Limits;
-use vmc_linux::{Btf, Checks, Fits, GivenSymbols, GivenTypes, KernelIdentity};
+use vmc_linux::{Checks, Fits, GivenSymbols, GivenTypes, KernelIdentity};
+use vmc_types::Btf;
 
 use candidates::{Candidate, Kind};
 

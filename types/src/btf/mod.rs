@@ -1,4 +1,4 @@
-//! BTF: the kernel's types, as they lie in the kernel's own read-only data.
+//! BTF: the kernel's types, as they lie in the kernel's own read-only data and in `/sys/kernel/btf`.
 //!
 //! Source: `Documentation/bpf/btf.rst`, `include/uapi/linux/btf.h`. One pass notes where each type lies and what the named
 //! structures are called; members are looked up when they are asked for.
@@ -11,10 +11,10 @@ use alloc::borrow::Cow;
 use alloc::string::ToString;
 
 use hashbrown::HashMap;
+use vmc::Limits;
 use vmc::layout::{LayoutError, Layouts, Member, StructLayout, Types};
-use vmc::{AddressSpace, Limits, ReadExt, VirtAddr};
 
-use crate::error::LinuxError;
+use crate::hash;
 use parse::{Header, Kind, RawType};
 
 /// Anonymous structures of anonymous structures: few types make more members than anyone can go through.
@@ -36,32 +36,11 @@ pub struct Btf<'m> {
 }
 
 impl<'m> Btf<'m> {
-    /// The types between `start` and `stop` in the kernel's memory.
-    ///
-    /// # Errors
-    /// [`LinuxError::BadTypes`] where there is no BTF, or it is damaged.
-    pub fn load(
-        space: &AddressSpace<'m>,
-        start: VirtAddr,
-        stop: VirtAddr,
-        limits: &Limits,
-    ) -> Result<Self, LinuxError> {
-        let bad = |reason: &str| LinuxError::BadTypes { reason: reason.to_string() };
-        let len = stop.offset_from(start).ok_or_else(|| bad("it ends before it begins"))?;
-        let len = usize::try_from(len).ok().filter(|len| *len <= limits.btf_bytes);
-        let len = len.ok_or_else(|| bad("it is larger than the limit"))?;
-        let data = match space.slice(start, len) {
-            Some(lent) => Cow::Borrowed(lent),
-            None => Cow::Owned(space.read_vec(start, len as u64, len).map_err(LinuxError::read("BTF"))?),
-        };
-        Self::parse(data, limits).map_err(bad)
-    }
-
     /// The types of a module in `data`, which are told on top of these (`Documentation/bpf/btf.rst`, split BTF).
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(crate) fn split<'b>(&'b self, data: Cow<'b, [u8]>, limits: &Limits) -> Result<Btf<'b>, &'static str> {
+    pub fn split<'b>(&'b self, data: Cow<'b, [u8]>, limits: &Limits) -> Result<Btf<'b>, &'static str> {
         Self::parse_with(data, limits, Some(self))
     }
 
@@ -153,6 +132,21 @@ impl<'m> Btf<'m> {
             .ok_or(LayoutError::Damaged { id, reason: "there is no type of this number" })
     }
 
+    /// The number of the function `name`: what programs for the kernel name their place of attachment by.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<u32> {
+        let first_id = self.base.map_or(1, Btf::len);
+        let section = self.header.types(&self.data)?;
+        let found = self.places.iter().skip(1).position(|place| {
+            RawType::at(section, *place as usize)
+                .is_some_and(|raw| raw.kind == Kind::Function && self.string(raw.name) == name.as_bytes())
+        });
+        match found {
+            Some(index) => u32::try_from(first_id + index).ok(),
+            None => self.base?.function(name),
+        }
+    }
+
     /// The number of the structure or union `name`.
     fn structure(&self, name: &str) -> Result<u32, LayoutError> {
         let missing = || LayoutError::NoType { name: name.to_string() };
@@ -188,12 +182,6 @@ fn name_at<'d>(base: Option<&'d Btf<'_>>, header: &Header, data: &'d [u8], offse
         Some(own) => header.string(data, own),
         None => base.header.string(&base.data, offset),
     }
-}
-
-/// FNV-1a: short names, no key to keep.
-fn hash(name: &[u8]) -> u64 {
-    name.iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]

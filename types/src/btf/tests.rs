@@ -97,6 +97,24 @@ fn layouts_list_members_of_anonymous_structures() {
 }
 
 #[test]
+fn functions_have_numbers_also_on_top_of_other_types() {
+    let mut w = sample();
+    w.add("first", 12, 0, 1, &[]); // 7
+    let kernel = parse(w.bytes()).unwrap();
+    assert_eq!((kernel.function("first"), kernel.function("task")), (Some(7), None));
+    let mut module = Writer::default();
+    module.name("");
+    // A module's strings go on behind the kernel's.
+    let skip = w.strings.len() as u32;
+    let name = module.name("second") + skip;
+    for word in [name, 12 << 24, 1u32] {
+        module.types.extend(word.to_le_bytes());
+    }
+    let module = kernel.split(Cow::Owned(module.bytes()), &Limits::default()).unwrap();
+    assert_eq!((module.function("second"), module.function("first")), (Some(8), Some(7)));
+}
+
+#[test]
 fn circles_end() {
     let mut w = Writer::default();
     w.add("loop", 8, 0, 1, &[]); // 1: typedef of itself

@@ -1,0 +1,340 @@
+//! [`Gdb`]: a guest behind a stub, attached to and let go.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use vmc::{LiveError, LiveFacts, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
+use vmc_qmp::hmp::{Monitor, MonitorError};
+
+use crate::address::Address;
+use crate::error::{ConnectError, LinkError};
+use crate::handshake::{self, Addresses, Layout};
+use crate::link::{Link, is_stop};
+use crate::memory::Pages;
+use crate::monitor::Console;
+use crate::options::{ConnectOptions, Leave, Step};
+use crate::registers::Plan;
+use crate::stream::Stream;
+
+const RUNS: &str = "the guest runs, and its stub answers only while it is stopped";
+
+/// A guest behind a GDB stub.
+///
+/// While it is attached to, the guest is stopped but between [`resume`](vmc::LiveGuest::resume) and
+/// [`stop`](vmc::LiveGuest::stop). Dropping it lets the guest go as it was found: [`detach`](Self::detach) does the same and
+/// says whether it worked.
+#[derive(Debug)]
+pub struct Gdb {
+    state: Mutex<State>,
+    threads: Vec<String>,
+    layout: Layout,
+    plan: Plan,
+    vmm: Option<String>,
+    peer: String,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Link,
+    pages: Pages,
+    registers: Vec<Option<Registers>>,
+    addresses: Addresses,
+    /// Does the guest run now, by our word?
+    running: bool,
+    /// Is it to run when it is let go?
+    let_run: bool,
+    continues: bool,
+    /// Stop replies that came without being asked for, as of the last look.
+    stops: usize,
+    released: bool,
+    at_step: Option<fn(Step)>,
+}
+
+impl Gdb {
+    /// Attaches to the stub at `address`: `HOST:PORT`, `[V6]:PORT`, or a path with a `/` in it. The guest is stopped from then on.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; the guest is then as it was found.
+    pub fn connect(address: &str, options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let step = |step| {
+            if let Some(at_step) = options.at_step {
+                at_step(step);
+            }
+        };
+        let address = Address::parse(address)?;
+        let peer = address.to_string();
+        let mut before = |_: std::os::fd::BorrowedFd<'_>| step(Step::Socket);
+        let stream = Stream::connect(&address, options.patience, &mut before)
+            .map_err(|source| ConnectError::Connect { peer: peer.clone(), source })?;
+        step(Step::Connected);
+        let mut link = Link::new(stream, peer.clone(), options.patience);
+        let features = handshake::features(&mut link)?;
+        let stops = link.stops();
+        step(Step::Found);
+        // From here on, whatever goes wrong, the guest is let go by the state's end.
+        let mut state = State {
+            link,
+            pages: Pages::new(features.packet, features.binary),
+            registers: Vec::new(),
+            addresses: Addresses::AsTheyAre,
+            running: false,
+            let_run: match options.leave {
+                Leave::AsFound => stops > 0,
+                Leave::Running => true,
+                Leave::Stopped => false,
+            },
+            continues: features.continues,
+            stops,
+            released: false,
+            at_step: options.at_step,
+        };
+        let mut warnings = Vec::new();
+        let link = &mut state.link;
+        let addresses = handshake::addresses(link, options);
+        let is_qemu = matches!(addresses, Ok(Addresses::Switched { .. }));
+        if !is_qemu && stops == 0 && options.leave == Leave::AsFound {
+            // It is not known what it was doing. A debugger that leaves lets go.
+            state.let_run = true;
+            warnings
+                .push("the stub does not say whether the guest ran before; it is let go in the end".into());
+        }
+        state.addresses = addresses?;
+        step(Step::Physical);
+        let threads = handshake::threads(link)?;
+        let plan = handshake::registers(link, &features)?;
+        let missing = plan.missing();
+        if !missing.is_empty() {
+            warnings.push(format!("the stub does not tell these registers: {}", missing.join(" ")));
+        }
+        let vmm = handshake::version(link)?;
+        let layout = handshake::layout(link, &features, options, vmm.is_some() || is_qemu)?;
+        state.registers = vec![None; threads.len()];
+        step(Step::Attached);
+        Ok(Self { state: Mutex::new(state), threads, layout, plan, vmm, peer, warnings })
+    }
+
+    /// Lets the guest go as it was found, or as the options say, and ends the connection.
+    ///
+    /// # Errors
+    /// [`LiveError::Resume`] where the guest may still be stopped.
+    pub fn detach(self) -> Result<(), LiveError> {
+        self.lock().release().map_err(|error| LiveError::Resume { reason: error.to_string() })
+    }
+
+    /// The stub's name of a vCPU: `01`, `p01.01`.
+    #[must_use]
+    pub fn thread(&self, index: usize) -> Option<&str> {
+        self.threads.get(index).map(String::as_str)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn step(&self, step: Step) {
+        if let Some(at_step) = self.at_step {
+            at_step(step);
+        }
+    }
+
+    /// The connection, where it may be used.
+    fn held(&mut self) -> Result<&mut Link, &'static str> {
+        if self.running || self.released {
+            return Err(RUNS);
+        }
+        Ok(&mut self.link)
+    }
+
+    /// Somebody else has let the guest run while we held it: then it is to run in the end.
+    fn notice(&mut self) {
+        if self.link.stops() > self.stops {
+            self.stops = self.link.stops();
+            self.let_run = true;
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), LinkError> {
+        if !self.running {
+            return Ok(());
+        }
+        self.link.send_raw(&[3])?;
+        let until = Instant::now() + self.link.patience();
+        loop {
+            match self.link.receive(until, false)? {
+                Some(packet) if is_stop(&packet) => break,
+                Some(_) => {}
+                None => return Err(self.link.silent(b"stop")),
+            }
+        }
+        self.running = false;
+        self.pages.forget();
+        self.registers.fill(None);
+        if let Addresses::Switched { .. } = self.addresses {
+            handshake::physical(&mut self.link, true)?;
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), LinkError> {
+        self.notice();
+        if self.running || !self.let_run {
+            return Ok(());
+        }
+        self.restore()?;
+        // Nothing may be sent once it runs: any byte would stop it.
+        self.link.flush()?;
+        self.link.tell(if self.continues { b"vCont;c" } else { b"c" })?;
+        self.running = true;
+        Ok(())
+    }
+
+    /// Puts back the stub's own settings.
+    fn restore(&mut self) -> Result<(), LinkError> {
+        match self.addresses {
+            Addresses::Switched { before: false } => handshake::physical(&mut self.link, false),
+            Addresses::Switched { before: true } | Addresses::AsTheyAre => Ok(()),
+        }
+    }
+
+    fn release(&mut self) -> Result<(), LinkError> {
+        if self.released {
+            return Ok(());
+        }
+        self.released = true;
+        self.step(Step::Releasing);
+        self.notice();
+        if !self.running {
+            let restored = self.restore();
+            if self.let_run {
+                self.let_go()?;
+            } else {
+                // A stub that hears no `D` leaves the guest as it is.
+                self.link.flush()?;
+            }
+            restored?;
+        }
+        self.step(Step::Released);
+        Ok(())
+    }
+
+    /// `D`, in the form that the stub takes; else the guest is just let run.
+    fn let_go(&mut self) -> Result<(), LinkError> {
+        // A client before us may have agreed on several processes, which the stub remembers: then `D` wants a number.
+        for form in [b"D".as_slice(), b"D;1"] {
+            if self.link.ask(form)? == b"OK" {
+                self.link.let_be();
+                return Ok(());
+            }
+        }
+        self.link.flush()?;
+        self.link.tell(if self.continues { b"vCont;c" } else { b"c" })
+    }
+
+    fn registers(&mut self, index: usize, thread: &str, plan: &Plan) -> Result<Registers, &'static str> {
+        if let Some(Some(registers)) = self.registers.get(index) {
+            return Ok(registers.clone());
+        }
+        let link = self.held()?;
+        if !thread.is_empty() {
+            let selected =
+                link.ask(format!("Hg{thread}").as_bytes()).map_err(|_| "the stub did not answer")?;
+            if selected != b"OK" {
+                return Err("the stub does not select it");
+            }
+        }
+        let registers =
+            plan.read(link).map_err(|_| "the stub's answer is not understood, or did not come")?;
+        if let Some(slot) = self.registers.get_mut(index) {
+            *slot = Some(registers.clone());
+        }
+        Ok(registers)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = self.release();
+    }
+}
+
+impl PhysMemory for Gdb {
+    fn regions(&self) -> &[Region] {
+        &self.layout.regions
+    }
+
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        let mut state = self.lock();
+        let State { link, pages, running, released, .. } = &mut *state;
+        let link = if *running || *released { Err(RUNS) } else { Ok(link) };
+        pages.read(link, &self.layout.regions, addr, buf)
+    }
+}
+
+impl Vcpus for Gdb {
+    fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    fn registers(&self, index: usize) -> Result<Registers, VcpuError> {
+        let thread =
+            self.threads.get(index).ok_or(VcpuError::NoSuchVcpu { index, count: self.threads.len() })?;
+        self.lock().registers(index, thread, &self.plan).map_err(|reason| VcpuError::Failed { index, reason })
+    }
+}
+
+impl vmc::LiveGuest for Gdb {
+    fn stop(&self) -> Result<(), LiveError> {
+        self.lock().stop().map_err(|error| LiveError::Stop { reason: error.to_string() })
+    }
+
+    fn resume(&self) -> Result<(), LiveError> {
+        self.lock().resume().map_err(|error| LiveError::Resume { reason: error.to_string() })
+    }
+
+    fn running(&self) -> bool {
+        self.lock().running
+    }
+
+    fn forget(&self) {
+        let mut state = self.lock();
+        state.pages.forget();
+        if state.running {
+            state.registers.fill(None);
+        }
+    }
+
+    fn facts(&self) -> LiveFacts {
+        LiveFacts {
+            backend: "gdb",
+            vmm: self.vmm.clone(),
+            pid: None,
+            layout: self.layout.how.clone(),
+            memory: "gdb packets".into(),
+            registers: "gdb".into(),
+            ram_bytes: self.layout.ram_bytes,
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    fn as_memory(&self) -> &dyn PhysMemory {
+        self
+    }
+
+    fn as_vcpus(&self) -> &dyn Vcpus {
+        self
+    }
+}
+
+impl Monitor for Gdb {
+    fn hmp(&mut self, line: &str) -> Result<String, MonitorError> {
+        let peer = self.peer.clone();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let link = state
+            .held()
+            .map_err(|reason| MonitorError::Live(LiveError::Gone { what: format!("{peer}: {reason}") }))?;
+        Console(link).hmp(line)
+    }
+}

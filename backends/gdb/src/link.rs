@@ -1,0 +1,311 @@
+//! Questions and answers: packets over a stream, with acknowledgements, in order, several on their way at a time.
+//!
+//! A stub says on its own when the guest stops (`T02…`): also because a client connects, or because a byte came while the guest
+//! ran, which then is swallowed. So an answer is what is no stop reply, and a stop reply among the answers means that
+//! what was asked may be lost: the answers that are still on their way are waited out, and all is asked again.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::error::{LinkError, excerpt};
+use crate::packet::{Garbage, Incoming, Scanner, encode};
+use crate::stream::Stream;
+
+/// How often a packet is sent again, or asked for again, that came damaged.
+const RETRIES: usize = 3;
+/// How often questions are asked again that a stopping guest has swallowed.
+const RESTARTS: usize = 3;
+/// What is quiet for so long after a stop has nothing more to say.
+const QUIET: Duration = Duration::from_millis(150);
+/// Answers that nobody asked for, one after the other: more are no stub's.
+const UNASKED: usize = 64;
+
+/// A connection to a stub.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: Stream,
+    scanner: Scanner,
+    buffer: Vec<u8>,
+    /// Are packets acknowledged?
+    acks: bool,
+    /// Acknowledgements that go with what is sent next.
+    owed: usize,
+    /// The last packet, for when it has to be sent again.
+    last: Vec<u8>,
+    peer: String,
+    patience: Duration,
+    /// How many questions may be on their way.
+    window: usize,
+    /// Stop replies that nobody asked for, so far.
+    stops: usize,
+    /// Answers to what was asked before may still come.
+    unsure: bool,
+}
+
+impl Link {
+    pub(crate) fn new(stream: Stream, peer: String, patience: Duration) -> Self {
+        Self {
+            stream,
+            scanner: Scanner::default(),
+            buffer: vec![0; 1 << 16],
+            acks: true,
+            owed: 0,
+            last: Vec::new(),
+            peer,
+            patience,
+            window: 1,
+            stops: 0,
+            unsure: false,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Stop replies that came without being asked for.
+    pub(crate) const fn stops(&self) -> usize {
+        self.stops
+    }
+
+    /// From now on nothing is acknowledged: both sides have agreed on it.
+    pub(crate) fn without_acks(&mut self) -> Result<(), LinkError> {
+        self.flush()?;
+        self.acks = false;
+        Ok(())
+    }
+
+    /// Lets `window` questions be on their way: of a stub that takes a new packet for an acknowledgement, or needs none.
+    pub(crate) const fn widen(&mut self, window: usize) {
+        self.window = window;
+    }
+
+    /// Asks one question.
+    pub(crate) fn ask(&mut self, question: &[u8]) -> Result<Vec<u8>, LinkError> {
+        let mut answer = Vec::new();
+        self.ask_all(1, &mut |_, out| out.extend_from_slice(question), &mut |_, data| {
+            answer = data;
+            Ok(())
+        })?;
+        Ok(answer)
+    }
+
+    /// Asks `count` questions, each written by `question`, and gives each answer to `answer`; as many as the window has are on
+    /// their way. Where a stop swallowed some, all are asked again, and all answers come again.
+    pub(crate) fn ask_all(
+        &mut self,
+        count: usize,
+        question: &mut dyn FnMut(usize, &mut Vec<u8>),
+        answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
+        for _ in 0..RESTARTS {
+            if self.unsure {
+                self.quiet()?;
+            }
+            let round = self.round(count, question, answer);
+            self.unsure = !matches!(round, Ok(true));
+            if round? {
+                return Ok(());
+            }
+        }
+        let mut first = Vec::new();
+        question(0, &mut first);
+        Err(self.answer_error(&first, b"a stop of the guest each time"))
+    }
+
+    /// One try at all questions; false where a stop came between.
+    fn round(
+        &mut self,
+        count: usize,
+        question: &mut dyn FnMut(usize, &mut Vec<u8>),
+        answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), LinkError>,
+    ) -> Result<bool, LinkError> {
+        // A client's first question is answered after the stop that its coming caused, and is not swallowed.
+        let first = self.last.is_empty();
+        let (mut sent, mut data, mut packets) = (0, Vec::new(), Vec::new());
+        for done in 0..count {
+            // Half a window at a time: one write for many, and always some on their way.
+            if sent == done || (sent < count && sent - done <= self.window / 2) {
+                packets.clear();
+                while sent < count && sent - done < self.window {
+                    data.clear();
+                    question(sent, &mut data);
+                    let start = packets.len();
+                    encode(&data, &mut packets);
+                    packets.get(start..).unwrap_or_default().clone_into(&mut self.last);
+                    sent += 1;
+                }
+                self.transmit(&packets)?;
+            }
+            let until = Instant::now() + self.patience;
+            loop {
+                let Some(packet) = self.receive(until, done + 1 == sent)? else {
+                    data.clear();
+                    question(done, &mut data);
+                    return Err(self.silent(&data));
+                };
+                if is_console_output(&packet) {
+                    // Something that the target prints: not of interest here.
+                } else if !is_stop(&packet) {
+                    answer(done, packet)?;
+                    break;
+                } else {
+                    self.stops += 1;
+                    if self.stops > UNASKED {
+                        return Err(self.answer_error(&data, b"nothing but stops"));
+                    }
+                    if !first {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until nothing more comes, and forgets it.
+    pub(crate) fn quiet(&mut self) -> Result<(), LinkError> {
+        let end = Instant::now() + self.patience;
+        for _ in 0..UNASKED {
+            if Instant::now() >= end || self.receive(Instant::now() + QUIET, false)?.is_none() {
+                break;
+            }
+        }
+        self.scanner.clear();
+        self.unsure = false;
+        self.flush()
+    }
+
+    /// Sends bytes that are no packet, or several packets, with the acknowledgements that are owed.
+    fn transmit(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        let mut all = vec![b'+'; self.owed];
+        all.extend_from_slice(bytes);
+        self.owed = 0;
+        self.send_raw(&all)
+    }
+
+    /// Sends `bytes` as they are.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        let until = Instant::now() + self.patience;
+        let sent = self.stream.send(bytes, until);
+        sent.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                LinkError::Closed { peer: self.peer.clone() }
+            }
+            io::ErrorKind::TimedOut => self.silent(b"what is sent"),
+            _ => LinkError::Broken { peer: self.peer.clone(), what: error.to_string() },
+        })
+    }
+
+    /// Sends the acknowledgements that are owed: nothing else may come after, as when the guest is about to run.
+    pub(crate) fn flush(&mut self) -> Result<(), LinkError> {
+        if self.owed == 0 {
+            return Ok(());
+        }
+        self.transmit(b"")
+    }
+
+    /// Forgets the acknowledgements that are owed: the guest runs, and any byte would stop it.
+    pub(crate) const fn let_be(&mut self) {
+        self.owed = 0;
+    }
+
+    /// Sends a packet that is not answered.
+    pub(crate) fn tell(&mut self, data: &[u8]) -> Result<(), LinkError> {
+        let mut packet = Vec::new();
+        encode(data, &mut packet);
+        packet.clone_into(&mut self.last);
+        self.transmit(&packet)
+    }
+
+    /// The next packet, or `None` when `until` has passed. `alone`: nothing else is on its way, so that what is damaged can be had
+    /// again.
+    pub(crate) fn receive(&mut self, until: Instant, alone: bool) -> Result<Option<Vec<u8>>, LinkError> {
+        let mut damaged = 0;
+        loop {
+            match self.scanner.next() {
+                Ok(Some(Incoming::Packet(data))) => {
+                    if self.acks {
+                        self.owed += 1;
+                        // A stub that keeps to the letter says nothing more before it has this.
+                        if self.window == 1 {
+                            self.flush()?;
+                        }
+                    }
+                    // A machine that has exited, or was killed.
+                    if matches!(data.as_slice(), [b'W' | b'X', digits @ ..] if is_hex_byte(digits)) {
+                        return Err(LinkError::Ended { peer: self.peer.clone() });
+                    }
+                    return Ok(Some(data));
+                }
+                Ok(Some(Incoming::Ack | Incoming::Notification)) => {}
+                Ok(Some(incoming @ (Incoming::Nak | Incoming::BadChecksum))) => {
+                    damaged += 1;
+                    if damaged > RETRIES || !alone || !self.acks {
+                        return Err(self.garbage(b"packets with wrong checksums"));
+                    }
+                    let again = if incoming == Incoming::Nak { self.last.clone() } else { vec![b'-'] };
+                    self.transmit(&again)?;
+                }
+                Ok(None) => match self.stream.receive(&mut self.buffer, until) {
+                    Ok(0) => return Err(LinkError::Closed { peer: self.peer.clone() }),
+                    Ok(came) => self.scanner.feed(self.buffer.get(..came).unwrap_or_default()),
+                    Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                        return Err(LinkError::Closed { peer: self.peer.clone() });
+                    }
+                    Err(error) => {
+                        return Err(LinkError::Broken { peer: self.peer.clone(), what: error.to_string() });
+                    }
+                },
+                Err(Garbage::Outside(found)) => return Err(self.garbage(&found)),
+                Err(Garbage::TooLong) => return Err(self.garbage(b"a packet without end")),
+                Err(Garbage::Encoding) => return Err(self.garbage(b"a packet with half an escape")),
+            }
+            // An endless stream of acknowledgements ends here.
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn garbage(&self, found: &[u8]) -> LinkError {
+        LinkError::NotGdb { peer: self.peer.clone(), found: excerpt(found) }
+    }
+
+    /// No answer came to `question`.
+    pub(crate) fn silent(&self, question: &[u8]) -> LinkError {
+        LinkError::Silent {
+            peer: self.peer.clone(),
+            question: question.iter().take(40).flat_map(|byte| byte.escape_ascii()).map(char::from).collect(),
+            milliseconds: u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// `question` was answered with `found`.
+    pub(crate) fn answer_error(&self, question: &[u8], found: &[u8]) -> LinkError {
+        LinkError::Answer {
+            peer: self.peer.clone(),
+            question: question.iter().take(40).flat_map(|byte| byte.escape_ascii()).map(char::from).collect(),
+            found: excerpt(found),
+        }
+    }
+}
+
+/// Does the packet say that the guest has stopped: `T` or `S` and a signal?
+pub(crate) fn is_stop(packet: &[u8]) -> bool {
+    matches!(packet, [b'T' | b'S', digits @ ..] if digits.get(..2).is_some_and(is_hex_byte))
+}
+
+/// Is it text that the target prints: `O` and bytes? (`OK` has no hexadecimal K.)
+pub(crate) fn is_console_output(packet: &[u8]) -> bool {
+    matches!(packet, [b'O', text @ ..] if !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn is_hex_byte(digits: &[u8]) -> bool {
+    digits.get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+}

@@ -1,0 +1,165 @@
+//! Guests under QEMU for these tests, and their machine protocol, by which somebody else's word on their state is had.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests may panic, and not every test uses every helper"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use vmc_dump::{Image, OpenOptions};
+
+/// Says that something is skipped; where everything has to run (`VMC_REQUIRE_ALL`) that is a failure.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "test {} skipped: {why}", thread.name().unwrap_or("?"));
+}
+
+pub(crate) fn shared() -> PathBuf {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    std::env::var_os("VMC_SHARED").map_or_else(|| top.join("../shared"), PathBuf::from)
+}
+
+/// The image of a guest, unpacked once.
+pub(crate) fn image(path: &Path) -> Image {
+    let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")));
+    Image::open_with(path, &mut OpenOptions { cache_dir, ..OpenOptions::default() }).unwrap()
+}
+
+/// A folder for sockets, whose names have to be short.
+pub(crate) fn folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("vmc-gdb-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// A guest under QEMU, ended with the test.
+pub(crate) struct Guest {
+    pid: i32,
+    folder: PathBuf,
+    qmp: UnixStream,
+    /// The guest's folder in `shared`, if it comes from there.
+    pub(crate) source: PathBuf,
+}
+
+impl Guest {
+    /// Brings a guest of `shared` back, running or paused.
+    pub(crate) fn incoming(name: &str, running: bool) -> Option<Self> {
+        let source = shared().join("guests").join(name);
+        let script = shared().join("lab/run-incoming");
+        if !source.join("state.mig.zst").exists() || !script.exists() {
+            skip(&format!("the state of the guest {name} is not in {}", shared().display()));
+            return None;
+        }
+        if Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+            skip("qemu-system-x86_64 is not there");
+            return None;
+        }
+        let folder = folder();
+        let mut command = Command::new(script);
+        command.arg(&source).arg(&folder);
+        if running {
+            command.arg("--cont");
+        }
+        let status = command.stdout(std::process::Stdio::null()).status().unwrap();
+        assert!(status.success(), "the guest {name} was not brought back");
+        Some(Self::at(folder, source))
+    }
+
+    /// A guest whose sockets and number are in a folder.
+    pub(crate) fn at(folder: PathBuf, source: PathBuf) -> Self {
+        let pid = std::fs::read_to_string(folder.join("qemu.pid")).unwrap().trim().parse().unwrap();
+        let qmp = UnixStream::connect(folder.join("qmp.sock")).unwrap();
+        qmp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut guest = Self { pid, folder, qmp, source };
+        guest.answer();
+        guest.qmp("qmp_capabilities", json!({}));
+        guest
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn stub(&self) -> String {
+        self.folder.join("gdb.sock").display().to_string()
+    }
+
+    pub(crate) fn truth(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.source.join("truth.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn image(&self) -> Image {
+        image(&self.source.join("mem.elf.zst"))
+    }
+
+    pub(crate) fn qmp(&mut self, command: &str, arguments: Value) -> Value {
+        let mut line = json!({"execute": command, "arguments": arguments}).to_string();
+        line.push('\n');
+        self.qmp.write_all(line.as_bytes()).unwrap();
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Value {
+        let mut lines = BufReader::with_capacity(1, &self.qmp);
+        loop {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "the machine protocol ended");
+            let value: Value = serde_json::from_str(&line).unwrap();
+            if value.get("QMP").is_some() {
+                return value;
+            }
+            assert!(value.get("error").is_none(), "{value}");
+            if let Some(answer) = value.get("return") {
+                return answer.clone();
+            }
+        }
+    }
+
+    /// `running`, `paused`, …
+    pub(crate) fn status(&mut self) -> String {
+        self.qmp("query-status", json!({}))["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the guest is in that state.
+    pub(crate) fn wait_for(&mut self, status: &str, most: Duration) -> Result<(), String> {
+        let end = Instant::now() + most;
+        loop {
+            let now = self.status();
+            if now == status {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("it is {now}, not {status}"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn monitor(&mut self, line: &str) -> String {
+        let answer = self.qmp("human-monitor-command", json!({"command-line": line}));
+        answer.as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.qmp.write_all(b"{\"execute\": \"quit\"}\n");
+        let end = Instant::now() + Duration::from_secs(5);
+        while Path::new(&format!("/proc/{}", self.pid)).exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

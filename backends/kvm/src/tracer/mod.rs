@@ -1,0 +1,194 @@
+//! The child: holds vCPU threads, reads registers, and puts everything right when the parent says so or is no more.
+//!
+//! Nothing here allocates: see [`vmc_process::guardian`].
+
+mod inject;
+pub(crate) mod memory;
+mod page;
+mod raw;
+mod threads;
+
+use std::time::{Duration, Instant};
+
+use vmc_process::guardian::{Event, Post};
+
+use crate::arch::BLOCK;
+use crate::options::Step;
+use crate::wire::{COMMAND, Command, Fault, HEAD, Head, Source, VCPU};
+use page::Page;
+use threads::State;
+
+/// How long the child waits for the parent to go on after a step.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the child looks out for the next command without sleeping, while it holds the guest.
+const LOOK_OUT: Duration = Duration::from_micros(400);
+
+/// A thread of the VMM.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) tid: i32,
+    /// Is it under a seccomp filter?
+    pub(crate) jailed: bool,
+    pub(crate) state: State,
+    /// The descriptor of the vCPU that it was about to run when it was held.
+    pub(crate) in_run: Option<u64>,
+}
+
+/// A vCPU.
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    /// Its descriptors in the VMM.
+    pub(crate) fds: Vec<i32>,
+    /// The thread that runs it, once that is known.
+    pub(crate) tid: Option<i32>,
+    pub(crate) page: Option<Page>,
+    pub(crate) source: Source,
+    pub(crate) block: [u8; BLOCK],
+}
+
+/// All that the child needs, made before the fork.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    pub(crate) pid: i32,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) vcpus: Vec<Vcpu>,
+    /// The virtual machine's descriptor in the VMM.
+    pub(crate) vm: Option<i32>,
+    /// Where there is an instruction that makes a system call.
+    pub(crate) instruction: Option<u64>,
+    pub(crate) inject: bool,
+    pub(crate) patience: Duration,
+    pub(crate) steps: bool,
+    pub(crate) reply: Vec<u8>,
+    pub(crate) held: bool,
+    /// How often registers were injected for.
+    pub(crate) injections: u64,
+    /// May the pages be used? None: not asked yet.
+    pub(crate) pages_allowed: Option<bool>,
+    pub(crate) orphan: bool,
+}
+
+impl Tracer {
+    /// Serves the parent until its end.
+    pub(crate) fn serve(&mut self, post: &mut Post) {
+        let seized = self.seize(post);
+        let begun = seized.is_ok();
+        self.answer(post, seized.map(|()| false));
+        while begun && !self.orphan {
+            if self.held {
+                let until = Instant::now() + LOOK_OUT;
+                while !post.pending() && Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+            match post.wait(None) {
+                Event::Line => {
+                    let mut command = [0; COMMAND];
+                    if !post.receive(&mut command) {
+                        break;
+                    }
+                    if !self.obey(post, Command::decode(command)) {
+                        break;
+                    }
+                }
+                Event::ParentGone => break,
+                Event::Child | Event::Nothing => {}
+            }
+            self.settle();
+        }
+        self.finish();
+        self.answer(post, Ok(false));
+    }
+
+    /// False where that was the last command.
+    fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
+        let done = match command {
+            Some(Command::Stop) => self.hold_with_pages(post).map(|()| true),
+            Some(Command::Registers) => self.fill(post).map(|()| true),
+            Some(Command::Resume) => {
+                self.release();
+                self.step(post, Step::Resumed);
+                Ok(false)
+            }
+            Some(Command::Sample) => {
+                let held = self.held;
+                let done = self.hold_with_pages(post).and_then(|()| self.fill(post));
+                if !held {
+                    self.release();
+                    self.step(post, Step::Resumed);
+                }
+                done.map(|()| true)
+            }
+            Some(Command::GoOn) => return true,
+            Some(Command::Detach) | None => return false,
+        };
+        self.answer(post, done);
+        true
+    }
+
+    /// Registers of held vCPUs, in whatever way is left.
+    fn fill(&mut self, post: &mut Post) -> Result<(), Fault> {
+        self.from_pages();
+        let Some(missing) = self.vcpus.iter().position(|vcpu| vcpu.source == Source::None) else { return Ok(()) };
+        if !self.inject {
+            return Err(Fault::Stale { vcpu: i32::try_from(missing).unwrap_or(0) });
+        }
+        self.inject(post)?;
+        // Whoever asks a second time is likely to ask again: from then on KVM leaves the registers where they cost nothing.
+        if self.injections > 1 && self.pages_allowed == Some(true) {
+            self.pages_on(post);
+        }
+        Ok(())
+    }
+
+    /// Says how it went; with what is known of the vCPUs where `vcpus` is true.
+    fn answer(&mut self, post: &mut Post, done: Result<bool, Fault>) {
+        let count = if done == Ok(true) { self.vcpus.len() } else { 0 };
+        let head = match done {
+            Ok(_) => Head::Done { vcpus: count },
+            Err(fault) => Head::Failed(fault),
+        };
+        let Some((front, rest)) = self.reply.split_at_mut_checked(HEAD) else { return };
+        head.encode(front);
+        for (vcpu, place) in self.vcpus.iter().take(count).zip(rest.chunks_exact_mut(VCPU)) {
+            if let Some((source, block)) = place.split_first_mut() {
+                *source = vcpu.source.encode();
+                crate::arch::put(block, VCPU - BLOCK - 1, &vcpu.block);
+            }
+        }
+        let whole = self.reply.get(..HEAD + count * VCPU).unwrap_or_default();
+        if !self.orphan && !post.send(whole) {
+            self.orphan = true;
+        }
+    }
+
+    /// Tells the parent of a step where it wants to know, and waits for it.
+    fn step(&mut self, post: &mut Post, step: Step) {
+        if !self.steps || self.orphan {
+            return;
+        }
+        let mut bytes = [0; HEAD];
+        Head::At(step).encode(&mut bytes);
+        if !post.send(&bytes) {
+            self.orphan = true;
+            return;
+        }
+        let until = Instant::now() + STEP_PATIENCE;
+        loop {
+            match post.wait(Some(until.saturating_duration_since(Instant::now()))) {
+                Event::Line => {
+                    let mut command = [0; COMMAND];
+                    self.orphan = !post.receive(&mut command);
+                    return;
+                }
+                Event::ParentGone => {
+                    self.orphan = true;
+                    return;
+                }
+                Event::Child => {}
+                Event::Nothing => return,
+            }
+        }
+    }
+}

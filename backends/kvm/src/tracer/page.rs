@@ -1,0 +1,137 @@
+//! `struct kvm_run`: the page that a vCPU shares with its VMM. With `kvm_valid_regs` set, KVM stores the vCPU's registers in it
+//! each time the vCPU leaves `KVM_RUN`.
+//!
+//! Source: `KVM_CAP_SYNC_REGS` in Documentation/virt/kvm/api.rst, `include/uapi/linux/kvm.h` of Linux 6.12. A kernel before 4.17
+//! stores nothing, and one that keeps the guest's state secret refuses to run a vCPU with a value in that field.
+
+use vmc_process::guardian::Post;
+
+use super::{Tracer, memory};
+use crate::arch::{Arch, BLOCK, Host, VALID_REGS, word};
+use crate::options::Step;
+use crate::wire::Source;
+
+/// `kvm_valid_regs` and `kvm_dirty_regs`.
+const FIELDS: usize = 16;
+
+/// A vCPU's page.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Where it lies in the VMM.
+    pub(crate) at: u64,
+    use_of: Use,
+    /// What the registers' place held before.
+    before: [u8; BLOCK],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Unused,
+    /// The VMM itself has registers stored: nothing is changed.
+    Theirs,
+    /// We set the field, which had this value.
+    Ours { before: u64 },
+}
+
+impl Page {
+    pub(crate) const fn new(at: u64) -> Self {
+        Self { at, use_of: Use::Unused, before: [0; BLOCK] }
+    }
+
+    const fn fields(&self) -> u64 {
+        self.at.wrapping_add(VALID_REGS)
+    }
+
+    const fn stored(&self) -> u64 {
+        self.fields().wrapping_add(FIELDS as u64)
+    }
+
+    fn on(&mut self, pid: i32) {
+        let mut fields = [0; FIELDS];
+        if self.use_of != Use::Unused || Host::SYNC_WANTED == 0 || memory::read(pid, self.fields(), &mut fields).is_err() {
+            return;
+        }
+        let before = word(&fields, 0);
+        if before & Host::SYNC_WANTED == Host::SYNC_WANTED {
+            self.use_of = Use::Theirs;
+            return;
+        }
+        // A VMM that has part of them stored may also have KVM load them from here: hands off.
+        if before != 0 || word(&fields, 8) != 0 {
+            return;
+        }
+        let Some(place) = self.before.get_mut(..Host::SYNC_LEN) else { return };
+        if memory::read(pid, self.fields() + FIELDS as u64, place).is_err() {
+            return;
+        }
+        // The mark says whether KVM has stored anything since.
+        let done = memory::write(pid, self.stored() + Host::SYNC_MARK as u64, &[0; 8])
+            .and_then(|()| memory::write(pid, self.fields(), &Host::SYNC_WANTED.to_le_bytes()));
+        if done.is_ok() {
+            self.use_of = Use::Ours { before };
+        }
+    }
+
+    fn off(&mut self, pid: i32) {
+        let mut valid = [0; 8];
+        if let Use::Ours { before } = self.use_of
+            && memory::read(pid, self.fields(), &mut valid).is_ok()
+            && u64::from_le_bytes(valid) == Host::SYNC_WANTED
+        {
+            let _ = memory::write(pid, self.fields(), &before.to_le_bytes());
+            let _ = memory::write(pid, self.stored(), self.before.get(..Host::SYNC_LEN).unwrap_or_default());
+        }
+        self.use_of = Use::Unused;
+    }
+
+    /// The registers, where KVM stored them when the vCPU last left the guest.
+    fn take(&self, pid: i32, block: &mut [u8; BLOCK]) -> bool {
+        if self.use_of == Use::Unused {
+            return false;
+        }
+        let mut bytes = [0; FIELDS + BLOCK];
+        let Some(place) = bytes.get_mut(..FIELDS + Host::SYNC_LEN) else { return false };
+        if memory::read(pid, self.fields(), place).is_err() {
+            return false;
+        }
+        let stored = bytes.get(FIELDS..).unwrap_or_default();
+        if word(&bytes, 0) & Host::SYNC_WANTED != Host::SYNC_WANTED || word(stored, Host::SYNC_MARK) == 0 {
+            return false;
+        }
+        Host::from_sync(stored, block);
+        true
+    }
+}
+
+impl Tracer {
+    /// Has KVM store registers from the next exit on.
+    pub(super) fn pages_on(&mut self, post: &mut Post) {
+        for page in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.page.as_mut()) {
+            page.on(self.pid);
+        }
+        self.step(post, Step::PagesOn);
+    }
+
+    /// Puts the pages right.
+    pub(super) fn pages_off(&mut self) {
+        for page in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.page.as_mut()) {
+            page.off(self.pid);
+        }
+    }
+
+    /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
+    /// may have changed them since, and a vCPU that has long been paused never stored any.
+    pub(super) fn from_pages(&mut self) {
+        let threads = &self.threads;
+        for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
+            let leaving = threads.iter().any(|thread| {
+                Some(thread.tid) == vcpu.tid
+                    && thread.is_held()
+                    && thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+            });
+            if leaving && vcpu.page.as_ref().is_some_and(|page| page.take(self.pid, &mut vcpu.block)) {
+                vcpu.source = Source::Page;
+            }
+        }
+    }
+}

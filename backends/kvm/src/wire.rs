@@ -1,0 +1,200 @@
+//! What parent and child say to one another over the line: commands of 8 bytes, replies of a head and a block for each vCPU.
+//!
+//! Both are of one program, so nothing here is a promise to anybody.
+
+use crate::arch::{BLOCK, bytes, put};
+use crate::options::Step;
+
+/// The bytes of a command.
+pub(crate) const COMMAND: usize = 8;
+/// The bytes of a reply's head.
+pub(crate) const HEAD: usize = 24;
+/// The bytes of a reply's vCPU: where its registers come from, then the block.
+pub(crate) const VCPU: usize = 8 + BLOCK;
+
+/// What the child is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// Hold the vCPUs; registers that cost nothing come with the reply.
+    Stop,
+    /// The registers of held vCPUs, by injection where there is no other way.
+    Registers,
+    /// Let go.
+    Resume,
+    /// All three at once.
+    Sample,
+    /// Put everything right and end.
+    Detach,
+    /// Go on after a step that was reported.
+    GoOn,
+}
+
+const COMMANDS: [Command; 6] =
+    [Command::Stop, Command::Registers, Command::Resume, Command::Sample, Command::Detach, Command::GoOn];
+
+impl Command {
+    pub(crate) fn encode(self) -> [u8; COMMAND] {
+        let index = COMMANDS.iter().position(|one| *one == self).unwrap_or(0);
+        (index as u64).to_le_bytes()
+    }
+
+    pub(crate) fn decode(from: [u8; COMMAND]) -> Option<Self> {
+        usize::try_from(u64::from_le_bytes(from)).ok().and_then(|index| COMMANDS.get(index).copied())
+    }
+}
+
+/// Where a vCPU's registers come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// They are not there.
+    #[default]
+    None,
+    /// The page that the vCPU shares with its VMM.
+    Page,
+    /// An injected system call.
+    Injected,
+}
+
+/// Why the child could not do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No thread of the machine is left.
+    Gone,
+    /// A thread did not stop in time.
+    Silent { tid: i32 },
+    /// `PTRACE_SEIZE` was refused.
+    Seize { tid: i32, errno: i32 },
+    /// Another `ptrace` call failed.
+    Trace { tid: i32, errno: i32 },
+    /// The seccomp filter of a thread could not be suspended.
+    Jailed { tid: i32, errno: i32 },
+    /// There is no instruction that makes a system call.
+    NoInstruction { tid: i32 },
+    /// The stack of a thread could not be borrowed.
+    NoScratch { tid: i32, errno: i32 },
+    /// KVM refused to tell the registers.
+    Refused { vcpu: i32, errno: i32 },
+    /// The shared page has no registers, and nothing may be injected.
+    Stale { vcpu: i32 },
+}
+
+impl Fault {
+    fn encode(self) -> [i32; 3] {
+        match self {
+            Self::Gone => [1, 0, 0],
+            Self::Silent { tid } => [2, tid, 0],
+            Self::Seize { tid, errno } => [3, tid, errno],
+            Self::Trace { tid, errno } => [4, tid, errno],
+            Self::Jailed { tid, errno } => [5, tid, errno],
+            Self::NoInstruction { tid } => [6, tid, 0],
+            Self::NoScratch { tid, errno } => [7, tid, errno],
+            Self::Refused { vcpu, errno } => [8, vcpu, errno],
+            Self::Stale { vcpu } => [9, vcpu, 0],
+        }
+    }
+
+    fn decode(from: [i32; 3]) -> Option<Self> {
+        let [kind, who, errno] = from;
+        Some(match kind {
+            1 => Self::Gone,
+            2 => Self::Silent { tid: who },
+            3 => Self::Seize { tid: who, errno },
+            4 => Self::Trace { tid: who, errno },
+            5 => Self::Jailed { tid: who, errno },
+            6 => Self::NoInstruction { tid: who },
+            7 => Self::NoScratch { tid: who, errno },
+            8 => Self::Refused { vcpu: who, errno },
+            9 => Self::Stale { vcpu: who },
+            _ => return None,
+        })
+    }
+}
+
+/// The head of what the child says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// It is done; so many vCPUs follow.
+    Done { vcpus: usize },
+    /// It is not.
+    Failed(Fault),
+    /// It is at a step, and waits.
+    At(Step),
+}
+
+impl Head {
+    pub(crate) fn encode(self, to: &mut [u8]) {
+        let words: [i32; 6] = match self {
+            Self::Done { vcpus } => [0, i32::try_from(vcpus).unwrap_or(0), 0, 0, 0, 0],
+            Self::Failed(fault) => {
+                let [kind, who, errno] = fault.encode();
+                [1, 0, kind, who, errno, 0]
+            }
+            Self::At(step) => [2, i32::try_from(step.index()).unwrap_or(0), 0, 0, 0, 0],
+        };
+        for (index, word) in words.iter().enumerate() {
+            put(to, 4 * index, &word.to_le_bytes());
+        }
+    }
+
+    pub(crate) fn decode(from: &[u8; HEAD]) -> Option<Self> {
+        let word = |index: usize| i32::from_le_bytes(bytes(from, 4 * index));
+        Some(match word(0) {
+            0 => Self::Done { vcpus: usize::try_from(word(1)).ok()? },
+            1 => Self::Failed(Fault::decode([word(2), word(3), word(4)])?),
+            2 => Self::At(Step::ALL.get(usize::try_from(word(1)).ok()?).copied()?),
+            _ => return None,
+        })
+    }
+}
+
+impl Source {
+    pub(crate) fn encode(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Page => 1,
+            Self::Injected => 2,
+        }
+    }
+
+    pub(crate) fn decode(from: u8) -> Self {
+        match from {
+            1 => Self::Page,
+            2 => Self::Injected,
+            _ => Self::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_understood() {
+        for command in COMMANDS {
+            assert_eq!(Command::decode(command.encode()), Some(command));
+        }
+        assert_eq!(Command::decode([9; 8]), None);
+        let faults = [
+            Fault::Gone,
+            Fault::Silent { tid: 5 },
+            Fault::Seize { tid: 6, errno: 1 },
+            Fault::Trace { tid: 7, errno: 2 },
+            Fault::Jailed { tid: 8, errno: 3 },
+            Fault::NoInstruction { tid: 9 },
+            Fault::NoScratch { tid: 10, errno: 14 },
+            Fault::Refused { vcpu: 1, errno: 22 },
+            Fault::Stale { vcpu: 2 },
+        ];
+        let heads = faults.map(Head::Failed).into_iter().chain([Head::Done { vcpus: 3 }]);
+        for head in heads.chain(Step::ALL.iter().map(|step| Head::At(*step))) {
+            let mut bytes = [0; HEAD];
+            head.encode(&mut bytes);
+            assert_eq!(Head::decode(&bytes), Some(head));
+        }
+        assert_eq!(Head::decode(&[0xff; HEAD]), None);
+        for source in [Source::None, Source::Page, Source::Injected] {
+            assert_eq!(Source::decode(source.encode()), source);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `dump-guest-memory`: QEMU's own core of the guest.
+//!
+//! Source: `qapi/dump.json` of QEMU. The dump is written beside other commands (`detach`), and `query-dump` tells how far it is.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use crate::connection::Connection;
+use crate::error::{CommandError, DumpError};
+use crate::message::{Done, Dump, DumpState, FdName, Nothing};
+
+/// The name that QEMU keeps the file under.
+const NAME: &str = "vmc-dump";
+/// How often is asked how far it is.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long nothing may be written before it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Has QEMU write a core into `file`.
+pub(crate) fn dump_guest_memory(
+    connection: &mut Connection,
+    file: &File,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), DumpError> {
+    if !connection.stream().is_unix() {
+        return Err(DumpError::NoHandOver { peer: connection.peer().to_owned() });
+    }
+    connection.hand_over(file.as_fd(), NAME)?;
+    let arguments = Dump {
+        paging: false,
+        protocol: &format!("fd:{NAME}"),
+        detach: Some(true),
+        begin: None,
+        length: None,
+    };
+    if let Err(error) = connection.execute::<_, Done>("dump-guest-memory", arguments) {
+        let _ = connection.execute::<_, Done>("closefd", FdName { fdname: NAME });
+        return Err(error.into());
+    }
+    let mut last = (0, Instant::now());
+    loop {
+        let DumpState { status, completed, total } = connection.execute("query-dump", Nothing {})?;
+        progress(completed, total);
+        match status.as_str() {
+            "completed" => return Ok(()),
+            "active" => {}
+            "failed" => return Err(DumpError::Failed { completed, total }),
+            _ => {
+                let what = format!("state {}", crate::hmp::excerpt(&status));
+                let peer = connection.peer().to_owned();
+                return Err(CommandError::Answer { peer, command: "query-dump", what }.into());
+            }
+        }
+        if completed != last.0 {
+            last = (completed, Instant::now());
+        } else if last.1.elapsed() >= PATIENCE {
+            return Err(DumpError::Stuck { seconds: PATIENCE.as_secs(), completed, total });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

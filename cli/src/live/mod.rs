@@ -1,0 +1,67 @@
+//! Live guests: a question is asked while the guest stands still, as briefly as may be, or again and again while it runs.
+
+mod address;
+mod open;
+mod pause;
+mod running;
+mod signals;
+mod stopped;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use address::{Named, check_address};
+pub(crate) use open::open;
+pub(crate) use pause::Pause;
+pub(crate) use signals::Blocked;
+
+use std::time::Instant;
+
+use vmc::LiveGuest;
+use vmc_linux::{Linux, LinuxError};
+
+use crate::commands::Question;
+use crate::debug::KernelFiles;
+use crate::failure::Failure;
+use pause::Gate;
+use signals::Watch;
+
+/// How often a kernel that is not to be found in a running guest is looked for again.
+const TRIES_TO_OPEN: usize = 3;
+
+/// Asks a live guest. Attaching to it began at `attached`.
+pub(crate) fn run(
+    question: &Question<'_>,
+    guest: &dyn LiveGuest,
+    blocked: &Blocked,
+    attached: Instant,
+) -> Result<(), Failure> {
+    let gate = Gate::default();
+    std::thread::scope(|scope| {
+        let _watch = Watch::start(scope, blocked, &gate, guest);
+        if question.args.common.live.no_stop && guest.running() {
+            running::run(question, guest)
+        } else {
+            stopped::run(question, guest, &gate, attached)
+        }
+    })
+}
+
+/// Finds the kernel in a guest that runs, as far as the question needs one.
+fn open_running<'m>(
+    question: &Question<'m>,
+    guest: &dyn LiveGuest,
+    files: &mut KernelFiles<'_>,
+) -> Option<Result<Linux<'m>, LinuxError>> {
+    if !question.needs_kernel() {
+        return None;
+    }
+    let mut opened = question.open_kernel(files);
+    for _ in 1..TRIES_TO_OPEN {
+        if opened.is_ok() {
+            break;
+        }
+        guest.forget();
+        opened = question.open_kernel(files);
+    }
+    Some(opened)
+}

@@ -1,0 +1,108 @@
+//! The time in which a guest stands still.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use vmc::{LiveError, LiveGuest};
+
+/// Who may stop the guest, and whether it stands: shared with the thread that takes signals.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since when we hold the guest.
+    since: Option<Instant>,
+    /// The guest is not to be stopped again.
+    closed: bool,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked with it has still left a state that says what holds.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the guest go, whoever holds it, and never holds it again.
+    pub(super) fn close(&self, guest: &dyn LiveGuest) {
+        let mut state = self.state();
+        state.closed = true;
+        if state.since.take().is_some() {
+            // There is nobody left to tell of a failure; the backend's guardian tries again.
+            let _ = guest.resume();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits until the guest does not stand, but not longer than `most`.
+    pub(super) fn wait_until_free(&self, most: Duration) {
+        let waited = self.changed.wait_timeout_while(self.state(), most, |state| state.since.is_some());
+        drop(waited);
+    }
+}
+
+/// A guest that stands still. It is let go when this ends, whatever ends it.
+pub(crate) struct Pause<'g> {
+    guest: &'g dyn LiveGuest,
+    gate: &'g Gate,
+    stood: Mutex<Option<Result<Duration, LiveError>>>,
+}
+
+impl std::fmt::Debug for Pause<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pause").field("stood", &self.stood).finish_non_exhaustive()
+    }
+}
+
+impl<'g> Pause<'g> {
+    /// Stops the guest. Where attaching has stopped it already, it stands `since` then.
+    ///
+    /// # Errors
+    /// Why it cannot be stopped.
+    pub(super) fn begin(
+        guest: &'g dyn LiveGuest,
+        gate: &'g Gate,
+        since: Option<Instant>,
+    ) -> Result<Self, LiveError> {
+        let mut state = gate.state();
+        if state.closed {
+            return Err(LiveError::Stop { reason: "this program is ending".into() });
+        }
+        state.since = Some(since.unwrap_or_else(Instant::now));
+        let stopped = guest.stop();
+        if stopped.is_err() {
+            state.since = None;
+            gate.changed.notify_all();
+        }
+        drop(state);
+        stopped.map(|()| Self { guest, gate, stood: Mutex::new(None) })
+    }
+
+    /// Lets the guest go: everything is read. How long it stood; the first time counts.
+    ///
+    /// # Errors
+    /// Why it could not be let go.
+    pub(crate) fn end(&self) -> Result<Duration, LiveError> {
+        let mut stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = stood.get_or_insert_with(|| {
+            let mut state = self.gate.state();
+            // Where it is not held any more, a signal has let it go.
+            let Some(since) = state.since else { return Ok(Duration::ZERO) };
+            let resumed = self.guest.resume();
+            state.since = None;
+            self.gate.changed.notify_all();
+            resumed.map(|()| since.elapsed())
+        });
+        ended.clone()
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        // Who wanted to know whether it failed has ended it already.
+        let _ = self.end();
+    }
+}

@@ -1,0 +1,112 @@
+//! Signals that would end or stop this program while it holds a guest: the guest is let go first.
+//!
+//! They are blocked in all threads, and one thread waits for them; no handler runs anywhere.
+
+use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
+use nix::unistd::Pid;
+use vmc::LiveGuest;
+
+use super::pause::Gate;
+
+/// What ends the waiting thread itself: a signal that does nothing where nobody waits for it.
+const END: Signal = Signal::SIGURG;
+/// How long a stop from the terminal waits until the guest does not stand any more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Signals, blocked until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Blocked {
+    before: SigSet,
+    watched: SigSet,
+}
+
+/// The signals that are waited for: not those that whoever started us has us ignore (nohup, a shell's background).
+fn watched() -> SigSet {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let ignored = |signal: &Signal| ignored.unwrap_or(0) >> (*signal as i32 - 1) & 1 == 1;
+    let ours = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
+    ours.into_iter().filter(|signal| !ignored(signal)).chain([END]).collect()
+}
+
+impl Blocked {
+    /// Blocks the signals in this thread and in those that it starts from now on: so it comes before the target is opened.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let before = SigSet::thread_get_mask()?;
+        let watched = watched();
+        watched.thread_block()?;
+        Ok(Self { before, watched })
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// The thread that waits for signals; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch<'s> {
+    thread: Option<Pthread>,
+    /// As long as this is kept, `thread` is the thread's name and nobody else's.
+    _handle: ScopedJoinHandle<'s, ()>,
+}
+
+impl<'s> Watch<'s> {
+    /// Starts it.
+    pub(super) fn start(
+        scope: &'s Scope<'s, '_>,
+        blocked: &'s Blocked,
+        gate: &'s Gate,
+        guest: &'s dyn LiveGuest,
+    ) -> Self {
+        let (tell, told) = mpsc::channel();
+        let handle = scope.spawn(move || {
+            let _ = tell.send(pthread_self());
+            watch(&blocked.watched, gate, guest);
+        });
+        Self { thread: told.recv().ok(), _handle: handle }
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread {
+            // The scope waits for the thread, so it is still there.
+            let _ = pthread_kill(thread, END);
+        }
+    }
+}
+
+/// Waits for signals, until the one that ends it.
+fn watch(watched: &SigSet, gate: &Gate, guest: &dyn LiveGuest) {
+    loop {
+        match watched.wait() {
+            Ok(END) => return,
+            Ok(Signal::SIGTSTP) => {
+                gate.wait_until_free(PATIENCE);
+                let _ = kill(Pid::this(), Signal::SIGSTOP);
+            }
+            Ok(signal) => {
+                gate.close(guest);
+                // As if it had never been blocked: whoever waits for us sees which signal it was.
+                let _ = SigSet::from(signal).thread_unblock();
+                let _ = raise(signal);
+                return;
+            }
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
