@@ -180,7 +180,7 @@ pub(crate) fn run(
         ("unreadable_bytes", json!(unread.bytes)),
         ("file_bytes", json!(made.len())),
         ("disk_bytes", json!(made.blocks().saturating_mul(512))),
-        ("seconds", json!(since.elapsed().as_secs_f64())),
+        ("seconds", json!(since.elapsed().as_millis() as f64 / 1e3)),
     ];
     question.output().object(object(fields, &RowErrors::default()))
 }
