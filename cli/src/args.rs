@@ -1,11 +1,13 @@
 //! The words of the command line.
 
 mod common;
+mod dump;
 mod live;
 mod search;
 mod values;
 
 pub(crate) use common::{Color, Common, Format, Os};
+pub(crate) use dump::SaveTo;
 pub(crate) use live::Live;
 pub(crate) use search::SearchFor;
 
@@ -326,6 +328,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         what: SearchFor,
     },
+    /// Save the guest as an ELF core that vmc, gdb, crash and drgn open
+    #[command(after_help = "Examples:\n  vmc dump qmp:/run/vm.qmp mem.elf\n  \
+        vmc dump mem.lime mem.elf             another format of image, as an ELF core\n  \
+        gdb vmlinux mem.elf                   with KASLR: add-symbol-file vmlinux -o OFFSET (vmc info tells it)\n  \
+        crash vmlinux mem.elf\n  drgn -c mem.elf -s vmlinux\n\n\
+        All memory, the registers of all vCPUs and what the kernel says of itself (VMCOREINFO, which crash and drgn\n\
+        want). A live guest stands still until all of it is copied; with --no-stop it runs, and the core is not of\n\
+        one moment. OUT has its name only when it is complete, is readable by its owner alone, and takes no room for\n\
+        pages of zeros. What cannot be read is zeros, and stderr says how much that is.")]
+    Dump {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        out: SaveTo,
+    },
 }
 
 impl Command {
@@ -379,6 +396,7 @@ impl Command {
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Search { target, .. }
+            | Self::Dump { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
         }

@@ -5,6 +5,7 @@ mod cat;
 mod containers;
 mod details;
 mod dmesg;
+mod dump;
 mod env;
 mod hidden;
 mod info;
@@ -219,6 +220,11 @@ impl<'a> Question<'a> {
         !matches!(self.args.command, Command::Registers(_) | Command::Read { physical: true, .. })
     }
 
+    /// Is its answer not to be had again and again? A file that was written stays.
+    pub(crate) const fn once(&self) -> bool {
+        matches!(self.args.command, Command::Dump { .. })
+    }
+
     /// Finds the kernel.
     pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
         let given: Option<&mut dyn vmc_linux::KernelFiles> =
@@ -248,6 +254,15 @@ impl<'a> Question<'a> {
             (Command::Search { what, .. }, Some(Err(why))) if what.pid.is_none() => {
                 search::without_guest(self, why, what)
             }
+            (Command::Dump { out, .. }, Some(opened)) => {
+                if let Err(why) = opened {
+                    let name = self.name();
+                    self.notes.warning(&format_args!(
+                        "{name}: without the kernel's addresses and VMCOREINFO: {why}"
+                    ));
+                }
+                dump::run(self, opened.as_ref().ok(), pause, out)
+            }
             (Command::Info(_), Some(Err(why))) => {
                 info::without_guest(self)?;
                 Err(self.not_understood(why, files))
@@ -276,7 +291,7 @@ impl<'a> Question<'a> {
         match &args.command {
             Command::Info(_) => info::run(&context),
             // Asked before, without a guest.
-            Command::Registers(_) => Ok(()),
+            Command::Registers(_) | Command::Dump { .. } => Ok(()),
             Command::Ps { all_ways: true, .. } => hidden::processes(&context),
             Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
             Command::Ps { tree: true, .. } => tree::run(&context),
