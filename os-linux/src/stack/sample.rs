@@ -150,7 +150,16 @@ impl<'m> Linux<'m> {
     }
 }
 
-impl Task<'_, '_> {
+impl<'k, 'm> Task<'k, 'm> {
+    /// The thread that its process began with, whose name is the process'.
+    ///
+    /// # Errors
+    /// [`LinuxError`](crate::LinuxError) where it cannot be told.
+    pub fn leader(&self) -> Result<Self, crate::LinuxError> {
+        let at = self.pointer(self.linux.task_fs()?.group_leader, "group_leader")?;
+        Ok(Self { linux: self.linux, at })
+    }
+
     /// When it was started, in nanoseconds since the guest's boot: tells it from others that have had its number or its place.
     ///
     /// # Errors
@@ -183,14 +192,21 @@ impl Task<'_, '_> {
 
 impl<'k, 'm> Stacks<'k, 'm> {
     /// Reads what a walk over the stack of the thread on a vCPU needs, to be called while the guest stands: its kernel stack from the
-    /// stack pointer to its end, and `user_pages` pages of its program's. Nothing where no task is to be found.
+    /// stack pointer to its end, and of its program's as many pages as `user_pages` says for the task; none of the stacks where it
+    /// says nothing. Nothing where no task is to be found.
     #[must_use]
-    pub fn hold(&self, index: usize, registers: &Registers, user_pages: u64) -> Option<Held<'k, 'm>> {
+    pub fn hold(
+        &self,
+        index: usize,
+        registers: &Registers,
+        user_pages: impl FnOnce(&Task<'k, 'm>) -> Option<u64>,
+    ) -> Option<Held<'k, 'm>> {
         let linux = self.linux;
         let (cpu, task) = linux.now_on(index, registers)?;
         let mm = task.mm().ok().flatten().filter(|_| task.is_kernel_thread() == Ok(false));
         let kernel = !in_user_mode(registers);
         let mut held = Held { task, cpu, user: None, kernel, mm, pages: HashMap::new() };
+        let Some(user_pages) = user_pages(&task) else { return Some(held) };
         if kernel {
             self.hold_kernel(&mut held, registers);
         } else {
@@ -259,7 +275,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
         self.code_of(mm).map(|code| &code.process.memory)
     }
 
-    /// Is the process gathered, as it is now by its `mark`?
+    /// Is the process gathered?
     #[must_use]
     pub fn is_gathered(&self, mm: VirtAddr) -> bool {
         self.memory_of(mm).is_some()
@@ -412,7 +428,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
 
 /// A caller whose stack pointer is farther away than this is on another stack (a signal's, a coroutine's).
 const FRAME_BYTES: u64 = 1 << 20;
-/// Bytes below the stack pointer that a function may use (System V ABI, x86_64): a walk reads them after an epilogue.
+/// Bytes below the stack pointer that a function may use (System V ABI, `x86_64`): a walk reads them after an epilogue.
 const RED_ZONE: u64 = 128;
 
 /// A walk as far as what it goes by was held.
