@@ -26,7 +26,8 @@ fn a_sample_has_the_frames_of_the_whole_stack() {
         assert!(held.pages() > 0 && !held.moved(&stacks));
         let trace = stacks.trace(&held, &registers, &mut cache);
         let whole = stacks.stack(&task, false, &mut cache);
-        let of_sample: Vec<_> = trace.points.iter().map(|point| (point.address.address(), point.sp)).collect();
+        let of_sample: Vec<_> =
+            trace.points.iter().map(|point| (point.address.address(), point.sp)).collect();
         let of_stack: Vec<_> = whole.frames.iter().map(|frame| (frame.ip, frame.sp)).collect();
         assert!(!trace.cut && of_stack.len() > 1, "{trace:?}");
         assert_eq!(of_sample, of_stack);

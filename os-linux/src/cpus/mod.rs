@@ -101,7 +101,12 @@ impl Cpus {
 
     /// The CPU that a vCPU with these registers is, and the task that runs on it; of registers of now, not of those that the
     /// target had when the CPUs were looked for.
-    pub(crate) fn now_on(&self, linux: &Linux<'_>, index: usize, registers: &Registers) -> Option<(u32, VirtAddr)> {
+    pub(crate) fn now_on(
+        &self,
+        linux: &Linux<'_>,
+        index: usize,
+        registers: &Registers,
+    ) -> Option<(u32, VirtAddr)> {
         match registers {
             Registers::X86_64(registers) => {
                 let (cpu, offset) = self.per_cpu_x86_64(index, registers)?;

@@ -9,6 +9,7 @@ mod sample;
 mod walk;
 
 pub use kernel::ModuleSymbol;
+pub(crate) use kernel::OrcCopy;
 pub use modules::{DebugFiles, Stacks};
 pub use sample::{Held, Mark, Point, Trace};
 

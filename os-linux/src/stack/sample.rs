@@ -264,7 +264,8 @@ impl<'k, 'm> Stacks<'k, 'm> {
         hold_to_end(held, sp, end);
         if let Some(own) = own {
             let back = linux.space().read_pointer(end.wrapping_add(8u64.wrapping_neg())).ok();
-            let from = back.filter(|back| own.contains(back) && held.has(end.wrapping_add(8u64.wrapping_neg())));
+            let from =
+                back.filter(|back| own.contains(back) && held.has(end.wrapping_add(8u64.wrapping_neg())));
             let top = own.end.wrapping_add((PAGES_BELOW_INTERRUPTS * PAGE_SIZE).wrapping_neg());
             hold_to_end(held, from.unwrap_or(top), own.end);
         }
