@@ -199,10 +199,11 @@ struct Scheduled {
 /// Each function's address and its share of a round, in microseconds.
 const SCHEDULE: [(u64, u64); 3] = [(0x1000, 5000), (0x2000, 3000), (0x3000, 2000)];
 const ROUND: u64 = 10_000;
+static MEMORY: [Region; 1] = [Region { start: PhysAddr::new(0), len: 1 << 20 }];
 
 impl PhysMemory for Scheduled {
     fn regions(&self) -> &[Region] {
-        &[Region { start: PhysAddr::new(0), len: 1 << 20 }]
+        &MEMORY
     }
 
     fn read(&self, _addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use vmc::addr::PAGE_SIZE;
 use vmc::view::{Frame, Space, Stop};
-use vmc::{AddressSpace, PhysAddr, ReadExt, Registers, VirtAddr};
+use vmc::{AddressSpace, PageTables, PhysAddr, ReadExt, Registers, VirtAddr};
 use vmc_unwind::aarch64::kernel as aarch64;
 use vmc_unwind::orc::KernelUnwinder;
 use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder};
@@ -75,6 +75,8 @@ pub struct Held<'k, 'm> {
     user: Option<Box<Registers>>,
     kernel: bool,
     mm: Option<VirtAddr>,
+    /// By which its program's pages were found.
+    tables: Option<PageTables>,
     /// The pages that were held, by their addresses, with where they were taken to lie.
     pages: HashMap<u64, PhysAddr>,
 }
@@ -121,18 +123,16 @@ impl<'k, 'm> Held<'k, 'm> {
     #[must_use]
     pub fn moved(&self, stacks: &Stacks<'k, 'm>) -> bool {
         let linux = stacks.linux;
-        let process = self.mm.and_then(|mm| stacks.memory_of(mm));
         let moved = self.pages.iter().any(|(page, physical)| {
-            let page = VirtAddr::new(*page);
-            let space = match process {
-                Some(process) if page.get() >> 63 == 0 => process.tables(),
-                _ => linux.space(),
+            let tables = match &self.tables {
+                Some(tables) if page >> 63 == 0 => tables,
+                _ => linux.tables(),
             };
-            space.walk(page).map(|walk| walk.physical) != Ok(*physical)
+            tables.walk(linux.memory(), VirtAddr::new(*page)).map(|walk| walk.physical) != Ok(*physical)
         });
         if moved {
             linux.space().forget();
-            if let Some(process) = process {
+            if let Some(process) = self.mm.and_then(|mm| stacks.memory_of(mm)) {
                 process.tables().forget();
             }
         }
@@ -205,7 +205,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
         let (cpu, task) = linux.now_on(index, registers)?;
         let mm = task.mm().ok().flatten().filter(|_| task.is_kernel_thread() == Ok(false));
         let kernel = !in_user_mode(registers);
-        let mut held = Held { task, cpu, user: None, kernel, mm, pages: HashMap::new() };
+        let mut held = Held { task, cpu, user: None, kernel, mm, tables: None, pages: HashMap::new() };
         let Some(user_pages) = user_pages(&task) else { return Some(held) };
         if kernel {
             self.hold_kernel(&mut held, registers);
@@ -226,6 +226,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
                     &made
                 }
             };
+            held.tables = Some(*memory.tables().tables());
             let first = VirtAddr::new(sp.get().saturating_sub(RED_ZONE)).align_down(PAGE_SIZE);
             // The red zone is often of a page that was never touched.
             held.hold(memory.tables(), first);
