@@ -3,12 +3,14 @@
 mod common;
 mod dump;
 mod live;
+mod record;
 mod search;
 mod values;
 
 pub(crate) use common::{Color, Common, Format, Os};
 pub(crate) use dump::SaveTo;
 pub(crate) use live::Live;
+pub(crate) use record::{RecordOptions, TopOptions};
 pub(crate) use search::SearchFor;
 
 use std::ffi::OsString;
@@ -343,6 +345,30 @@ pub(crate) enum Command {
         #[command(flatten)]
         out: SaveTo,
     },
+    /// Where a live guest spends its time: the stacks of all vCPUs, many times a second
+    #[command(after_help = "Examples:\n  vmc record kvm:4711 --duration 10 -o flame.svg\n  \
+        vmc record kvm:4711 --pid 85 --per thread -o flame.svg\n  \
+        vmc record gdb:localhost:1234 --duration 30 -o cpu.pb.gz && go tool pprof -top cpu.pb.gz\n  \
+        vmc record kvm:4711 --kernel --duration 5 > kernel.folded\n\n\
+        The guest stands only while registers and stacks are read; for how long is said on stderr.\n\
+        Ctrl-C ends it and keeps what there is. Idle CPUs are left out (--idle shows them).")]
+    Record {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: RecordOptions,
+    },
+    /// Processes and threads of a live guest by CPU time, like top
+    #[command(after_help = "Examples:\n  vmc top kvm:4711\n  \
+        vmc top kvm:4711 --threads --interval 1\n  \
+        vmc top qmp:/run/vm.sock --batch -n 3        three plain rounds\n\n\
+        Keys: q quits, t toggles threads. %CPU is the share of one CPU, as seen in samples of the last round.")]
+    Top {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: TopOptions,
+    },
 }
 
 impl Command {
@@ -354,6 +380,9 @@ impl Command {
         crate::live::Named::parse(self.target()).transpose()?;
         match self {
             Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            Self::Record { options: RecordOptions { output: Some(path), .. }, .. } => {
+                crate::record::out::Form::of(path).map(|_| ())
+            }
             Self::Symbols { what: Some(what), .. } if what.starts_with("0x") || what.starts_with("0X") => {
                 address(what).map(|_| ())
             }
@@ -387,6 +416,8 @@ impl Command {
             | Self::Maps { target, .. }
             | Self::Modules { target, .. }
             | Self::Bt { target, .. }
+            | Self::Record { target, .. }
+            | Self::Top { target, .. }
             | Self::Lsof { target, .. }
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }

@@ -139,6 +139,16 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
             notes.say(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
+    let over_time = match &args.command {
+        Command::Record { .. } => Some("record"),
+        Command::Top { .. } => Some("top"),
+        _ => None,
+    };
+    if let Some(command) = over_time.filter(|_| !target::is_live(name)) {
+        return Err(Failure::Said(format!(
+            "{name}: {command} needs a guest that runs: kvm:PID, gdb:ADDRESS or qmp:ADDRESS; bt shows the stacks in an image"
+        )));
+    }
     // Before the backends start threads: none of theirs may take the signals that are waited for.
     let blocked = match target::is_live(name) {
         true => {
@@ -322,6 +332,8 @@ impl<'a> Question<'a> {
                     bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
                 bt::run(&context, options)
             }
+            // Asked elsewhere: they take their time.
+            Command::Record { .. } | Command::Top { .. } => Ok(()),
             Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
             Command::Types { name, .. } => types::run(&context, name),
             Command::Search { what, .. } => search::run(&context, what),
