@@ -27,7 +27,8 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
             Ok(Box::new(Gdb::connect(address, &options).map_err(|why| failed(&why))?))
         }
         Named::Qmp(address) => {
-            let options = vmc_qmp::ConnectOptions { timeout: options.timeout };
+            let timeout = options.timeout;
+            let options = vmc_qmp::ConnectOptions { timeout, ..vmc_qmp::ConnectOptions::default() };
             Ok(Box::new(Qmp::connect(address, &options).map_err(|why| failed(&why))?))
         }
     }
