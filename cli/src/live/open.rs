@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use vmc::LiveGuest;
 use vmc_gdb::Gdb;
+use vmc_kvm::Kvm;
 use vmc_qmp::Qmp;
 
 use super::Named;
@@ -14,9 +15,17 @@ use crate::failure::Failure;
 pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
     let failed = |why: &dyn Display| Failure::Said(format!("{name}: {why}"));
     match named {
-        Named::Kvm(_) => Err(failed(
-            &"KVM processes are not read yet; take its gdb stub or QMP socket, or a memory image (dump-guest-memory)",
-        )),
+        Named::Kvm(pid) => {
+            let layout = options.layout.as_deref().map(vmc_process::Layout::parse).transpose();
+            let options = vmc_kvm::AttachOptions {
+                layout: layout.map_err(|why| failed(&why))?,
+                monitor: options.monitor.clone(),
+                no_inject: options.no_inject,
+                patience: options.timeout,
+                ..vmc_kvm::AttachOptions::default()
+            };
+            Ok(Box::new(Kvm::attach(*pid, &options).map_err(|why| failed(&why))?))
+        }
         Named::Gdb(address) => {
             let regions = options.layout.as_deref().map(vmc_gdb::ConnectOptions::parse_regions).transpose();
             let options = vmc_gdb::ConnectOptions {
@@ -27,7 +36,8 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
             Ok(Box::new(Gdb::connect(address, &options).map_err(|why| failed(&why))?))
         }
         Named::Qmp(address) => {
-            let options = vmc_qmp::ConnectOptions { timeout: options.timeout, ..vmc_qmp::ConnectOptions::default() };
+            let timeout = options.timeout;
+            let options = vmc_qmp::ConnectOptions { timeout, ..vmc_qmp::ConnectOptions::default() };
             Ok(Box::new(Qmp::connect(address, &options).map_err(|why| failed(&why))?))
         }
     }
