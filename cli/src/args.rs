@@ -344,6 +344,19 @@ impl Command {
         }
     }
 
+    /// Is it worth while to ask a running guest once before it is stopped? Not where most of the time goes into reading what
+    /// may have changed.
+    pub(crate) const fn is_rehearsed(&self) -> bool {
+        !matches!(
+            self,
+            Self::Search { .. }
+                | Self::Cat { .. }
+                | Self::Ls { .. }
+                | Self::Read { .. }
+                | Self::Translate { .. }
+        )
+    }
+
     /// The target that it is to look at.
     pub(crate) fn target(&self) -> &str {
         match self {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use vmc::vcpu::NoVcpus;
-use vmc::{VirtAddr, VirtualMemory};
+use vmc::{PhysAddr, PhysError, PhysMemory, Region, VirtAddr, VirtualMemory};
 use vmc_dump::{Image, OpenOptions};
 use vmc_linux::{Kallsyms, Linux, Task};
 use vmc_types::Btf;
@@ -56,6 +56,49 @@ fn reading(c: &mut Criterion) {
     });
 }
 
+/// Memory that is copied, as that of live guests is.
+struct Copied(Image);
+
+impl PhysMemory for Copied {
+    fn regions(&self) -> &[Region] {
+        self.0.regions()
+    }
+
+    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        self.0.read(addr, buf)
+    }
+}
+
+fn copied(c: &mut Criterion) {
+    let copied = Copied(image());
+    let mut group = c.benchmark_group("memory that is copied");
+    group.bench_function("open/registers", |b| {
+        b.iter(|| Linux::open(black_box(&copied), &copied.0).unwrap());
+    });
+    let linux = Linux::open(&copied, &copied.0).unwrap();
+    group.bench_function("ps", |b| {
+        b.iter(|| linux.processes().unwrap().map(|task| task.unwrap().process_row()).collect::<Vec<_>>());
+    });
+    let tasks: Vec<Task<'_, '_>> = linux.processes().unwrap().map(Result::unwrap).collect();
+    group.bench_function("kernel stacks", |b| {
+        b.iter(|| {
+            let stacks = linux.stacks(&[]);
+            tasks.iter().map(|task| stacks.kernel_stack(task).frames.len()).sum::<usize>()
+        });
+    });
+    group.bench_function("open and ps", |b| {
+        b.iter(|| {
+            let linux = Linux::open(black_box(&copied), &copied.0).unwrap();
+            linux
+                .processes()
+                .unwrap()
+                .filter(|task| task.as_ref().unwrap().process_row().threads.is_some())
+                .count()
+        });
+    });
+    group.finish();
+}
+
 fn stacks(c: &mut Criterion) {
     let image = image();
     let linux = Linux::open(&image, &image).unwrap();
@@ -79,5 +122,5 @@ fn stacks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(guest, reading, stacks);
+criterion_group!(guest, reading, copied, stacks);
 criterion_main!(guest);

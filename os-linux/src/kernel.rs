@@ -19,6 +19,7 @@ use crate::identity::KernelIdentity;
 use crate::known::Known;
 use crate::lazy::Lazy;
 use crate::open::{complete, given_types, kernels_own, load_symbols};
+use crate::stack::OrcCopy;
 use crate::symbols::KernelSymbols;
 use crate::types::{KernelTypes, load_btf};
 
@@ -43,6 +44,7 @@ pub struct Linux<'m> {
     image: OnceBox<KernelImage>,
     pub(crate) found: FoundData,
     overlay: Lazy<OverlayFields, LayoutError>,
+    pub(crate) orc: Lazy<OrcCopy, LinuxError>,
 }
 
 impl fmt::Debug for Linux<'_> {
@@ -121,6 +123,7 @@ impl<'m> Linux<'m> {
             image,
             found: FoundData::default(),
             overlay: Lazy::default(),
+            orc: Lazy::default(),
         })
     }
 
@@ -204,6 +207,7 @@ impl<'m> Linux<'m> {
         self.groups.forget_failures();
         self.found.forget_failures();
         self.overlay.forget_if(|_| false);
+        self.orc.forget_if(|_| false);
     }
 
     /// The members of overlayfs' structures, which may be a module's.

@@ -99,7 +99,7 @@ pub use identity::KernelIdentity;
 pub use kallsyms::Kallsyms;
 pub use kernel::Linux;
 pub use mm::{AddressSpaceOf, PageOwners};
-pub use stack::{DebugFiles, ModuleSymbol, Stacks};
+pub use stack::{DebugFiles, Held, Mark, ModuleSymbol, Point, Stacks, Trace};
 pub use survey::{Survey, Surveyed};
 pub use symbols::KernelSymbols;
 pub use task::Task;

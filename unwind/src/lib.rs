@@ -97,6 +97,7 @@ pub mod frame;
 mod machine;
 pub mod module;
 pub mod orc;
+pub mod pe;
 mod reach;
 mod row_step;
 pub mod scan;

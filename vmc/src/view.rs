@@ -243,6 +243,8 @@ pub enum FoundBy {
     Cfi,
     /// By the kernel's ORC tables.
     Orc,
+    /// By the `.pdata` and `.xdata` of a PE image.
+    Pdata,
     /// By a chain of frame pointers.
     FramePointer,
     /// By following the code, which nothing describes, to its return.
@@ -263,6 +265,7 @@ impl FoundBy {
             Self::Registers => "registers",
             Self::Cfi => "cfi",
             Self::Orc => "orc",
+            Self::Pdata => "pdata",
             Self::FramePointer => "frame-pointer",
             Self::Code => "code",
             Self::LinkRegister => "link-register",

@@ -1,18 +1,23 @@
 //! [`Gdb`]: a guest behind a stub, attached to and let go.
 
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use vmc::{LiveError, LiveFacts, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
+use vmc_process::ProcessMemory;
 use vmc_qmp::hmp::{Monitor, MonitorError};
 
 use crate::address::Address;
 use crate::error::{ConnectError, LinkError};
+use crate::guard::Guard;
 use crate::handshake::{self, Addresses, Layout};
 use crate::link::{Link, is_stop};
+use crate::local;
 use crate::memory::Pages;
 use crate::monitor::Console;
 use crate::options::{ConnectOptions, Leave, Step};
+use crate::peer;
 use crate::registers::Plan;
 use crate::stream::Stream;
 
@@ -49,6 +54,17 @@ struct State {
     stops: usize,
     released: bool,
     at_step: Option<fn(Step)>,
+    guard: Guard,
+    local: Local,
+}
+
+/// The memory in the process of the virtual machine monitor.
+#[derive(Debug)]
+enum Local {
+    Untried,
+    /// There is none, or its bytes are not the guest's.
+    Off,
+    On(u32, ProcessMemory),
 }
 
 impl Gdb {
@@ -63,13 +79,29 @@ impl Gdb {
             }
         };
         let address = Address::parse(address)?;
-        let peer = address.to_string();
-        let mut before = |_: std::os::fd::BorrowedFd<'_>| step(Step::Socket);
+        let name = address.to_string();
+        // To be queued behind another client is to stop the guest whenever that one goes.
+        if peer::is_busy(&address) {
+            return Err(ConnectError::Busy { peer: name });
+        }
+        let mut guard = Guard::none();
+        let mut before = |socket: BorrowedFd<'_>| {
+            if options.leave != Leave::Stopped {
+                guard = Guard::spawn(socket);
+            }
+            step(Step::Socket);
+        };
         let stream = Stream::connect(&address, options.patience, &mut before)
-            .map_err(|source| ConnectError::Connect { peer: peer.clone(), source })?;
+            .map_err(|source| ConnectError::Connect { peer: name.clone(), source })?;
         step(Step::Connected);
-        let mut link = Link::new(stream, peer.clone(), options.patience);
-        let features = handshake::features(&mut link)?;
+        let mut link = Link::new(stream, name.clone(), options.patience);
+        let let_run = |stopped| match options.leave {
+            Leave::AsFound => stopped,
+            Leave::Running => true,
+            Leave::Stopped => false,
+        };
+        let features = handshake::features(&mut link, &mut |stopped| guard.run(let_run(stopped)));
+        let features = features.inspect_err(|_| guard.leave())?;
         let stops = link.stops();
         step(Step::Found);
         // From here on, whatever goes wrong, the guest is let go by the state's end.
@@ -79,23 +111,25 @@ impl Gdb {
             registers: Vec::new(),
             addresses: Addresses::AsTheyAre,
             running: false,
-            let_run: match options.leave {
-                Leave::AsFound => stops > 0,
-                Leave::Running => true,
-                Leave::Stopped => false,
-            },
+            let_run: let_run(stops > 0),
             continues: features.continues,
             stops,
             released: false,
             at_step: options.at_step,
+            guard,
+            local: Local::Untried,
         };
         let mut warnings = Vec::new();
+        if !state.guard.is_there() && options.leave != Leave::Stopped {
+            warnings.push("no guardian could be started: killed now, vmc leaves the guest stopped".into());
+        }
         let link = &mut state.link;
-        let addresses = handshake::addresses(link, options);
+        let addresses = handshake::addresses(link, options, &mut state.guard);
         let is_qemu = matches!(addresses, Ok(Addresses::Switched { .. }));
         if !is_qemu && stops == 0 && options.leave == Leave::AsFound {
             // It is not known what it was doing. A debugger that leaves lets go.
             state.let_run = true;
+            state.guard.run(true);
             warnings
                 .push("the stub does not say whether the guest ran before; it is let go in the end".into());
         }
@@ -110,8 +144,11 @@ impl Gdb {
         let vmm = handshake::version(link)?;
         let layout = handshake::layout(link, &features, options, vmm.is_some() || is_qemu)?;
         state.registers = vec![None; threads.len()];
+        if !options.process || layout.host.is_none() {
+            state.local = Local::Off;
+        }
         step(Step::Attached);
-        Ok(Self { state: Mutex::new(state), threads, layout, plan, vmm, peer, warnings })
+        Ok(Self { state: Mutex::new(state), threads, layout, plan, vmm, peer: name, warnings })
     }
 
     /// Lets the guest go as it was found, or as the options say, and ends the connection.
@@ -126,6 +163,26 @@ impl Gdb {
     #[must_use]
     pub fn thread(&self, index: usize) -> Option<&str> {
         self.threads.get(index).map(String::as_str)
+    }
+
+    /// Finds out whether the memory can be read from the process, while the guest is stopped.
+    fn try_local(&self, state: &mut State) {
+        if !matches!(state.local, Local::Untried) || state.running || state.released {
+            return;
+        }
+        state.local = Local::Off;
+        let Some((pid, ram)) = peer::process(state.link.stream()).zip(self.layout.host.as_ref()) else {
+            return;
+        };
+        let thread = self.threads.first().map_or("", String::as_str);
+        let registers = state.registers(0, thread, &self.plan).ok();
+        let State { link, pages, .. } = state;
+        if let Ok(memory) = local::open(pid, ram, link, pages, &self.layout.regions, registers.as_ref()) {
+            memory.forget();
+            state.local = Local::On(pid, memory);
+            // All that was compared is the same; it is kept in one place.
+            state.pages.forget();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,6 +210,7 @@ impl State {
         if self.link.stops() > self.stops {
             self.stops = self.link.stops();
             self.let_run = true;
+            self.guard.run(true);
         }
     }
 
@@ -160,6 +218,8 @@ impl State {
         if !self.running {
             return Ok(());
         }
+        // From here on it may be stopped.
+        self.guard.run(true);
         self.link.send_raw(&[3])?;
         let until = Instant::now() + self.link.patience();
         loop {
@@ -170,12 +230,21 @@ impl State {
             }
         }
         self.running = false;
-        self.pages.forget();
+        self.forget_memory();
         self.registers.fill(None);
-        if let Addresses::Switched { .. } = self.addresses {
-            handshake::physical(&mut self.link, true)?;
+        match self.addresses {
+            Addresses::Switched { before } => {
+                handshake::physical(&mut self.link, true, &mut self.guard, before)
+            }
+            Addresses::AsTheyAre => Ok(()),
         }
-        Ok(())
+    }
+
+    fn forget_memory(&mut self) {
+        self.pages.forget();
+        if let Local::On(_, memory) = &self.local {
+            memory.forget();
+        }
     }
 
     fn resume(&mut self) -> Result<(), LinkError> {
@@ -188,14 +257,17 @@ impl State {
         self.link.flush()?;
         self.link.tell(if self.continues { b"vCont;c" } else { b"c" })?;
         self.running = true;
+        self.guard.done();
         Ok(())
     }
 
     /// Puts back the stub's own settings.
     fn restore(&mut self) -> Result<(), LinkError> {
         match self.addresses {
-            Addresses::Switched { before: false } => handshake::physical(&mut self.link, false),
-            Addresses::Switched { before: true } | Addresses::AsTheyAre => Ok(()),
+            Addresses::Switched { before } => {
+                handshake::physical(&mut self.link, before, &mut self.guard, before)
+            }
+            Addresses::AsTheyAre => Ok(()),
         }
     }
 
@@ -205,6 +277,11 @@ impl State {
         }
         self.released = true;
         self.step(Step::Releasing);
+        if self.link.is_lost() {
+            // The guardian tries what can be tried, and does not make anybody wait.
+            self.guard.leave();
+            return Err(self.link.silent(b"D"));
+        }
         self.notice();
         if !self.running {
             let restored = self.restore();
@@ -216,6 +293,7 @@ impl State {
             }
             restored?;
         }
+        self.guard.done();
         self.step(Step::Released);
         Ok(())
     }
@@ -267,6 +345,10 @@ impl PhysMemory for Gdb {
 
     fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
         let mut state = self.lock();
+        self.try_local(&mut state);
+        if let Local::On(_, memory) = &state.local {
+            return memory.read(addr, buf);
+        }
         let State { link, pages, running, released, .. } = &mut *state;
         let link = if *running || *released { Err(RUNS) } else { Ok(link) };
         pages.read(link, &self.layout.regions, addr, buf)
@@ -291,7 +373,9 @@ impl vmc::LiveGuest for Gdb {
     }
 
     fn resume(&self) -> Result<(), LiveError> {
-        self.lock().resume().map_err(|error| LiveError::Resume { reason: error.to_string() })
+        let mut state = self.lock();
+        self.try_local(&mut state);
+        state.resume().map_err(|error| LiveError::Resume { reason: error.to_string() })
     }
 
     fn running(&self) -> bool {
@@ -300,19 +384,25 @@ impl vmc::LiveGuest for Gdb {
 
     fn forget(&self) {
         let mut state = self.lock();
-        state.pages.forget();
+        state.forget_memory();
         if state.running {
             state.registers.fill(None);
         }
     }
 
     fn facts(&self) -> LiveFacts {
+        let mut state = self.lock();
+        self.try_local(&mut state);
+        let (pid, memory) = match &state.local {
+            Local::On(pid, memory) => (Some(*pid), memory.how()),
+            Local::Untried | Local::Off => (None, "gdb packets"),
+        };
         LiveFacts {
             backend: "gdb",
             vmm: self.vmm.clone(),
-            pid: None,
+            pid,
             layout: self.layout.how.clone(),
-            memory: "gdb packets".into(),
+            memory: memory.into(),
             registers: "gdb".into(),
             ram_bytes: self.layout.ram_bytes,
             warnings: self.warnings.clone(),

@@ -1,10 +1,11 @@
 //! The first questions to a stub: what it can do, who its vCPUs are, whose addresses it reads, where the guest has memory.
 
 use vmc::{PhysAddr, Region};
-use vmc_qmp::hmp::{GuestRam, guest_ram};
+use vmc_qmp::hmp::layout_by_monitor;
 
 use crate::description::Description;
 use crate::error::{ConnectError, LinkError};
+use crate::guard::Guard;
 use crate::link::Link;
 use crate::memory_map;
 use crate::monitor::{self, Console};
@@ -36,16 +37,16 @@ pub(crate) struct Layout {
     pub(crate) how: String,
     pub(crate) ram_bytes: u64,
     /// Where it lies in QEMU's process, if QEMU's monitor says it.
-    pub(crate) host: Option<GuestRam>,
+    pub(crate) host: Option<vmc_process::Layout>,
 }
 
-/// Asks what the stub can do; its first answer.
-pub(crate) fn features(link: &mut Link) -> Result<Features, ConnectError> {
-    let answer =
-        link.ask(b"qSupported:xmlRegisters=i386,aarch64;binary-upload+").map_err(|error| match error {
-            LinkError::Silent { peer, milliseconds, .. } => ConnectError::Silent { peer, milliseconds },
-            other => other.into(),
-        })?;
+/// Asks what the stub can do; `found` hears first whether the guest ran.
+pub(crate) fn features(link: &mut Link, found: &mut dyn FnMut(bool)) -> Result<Features, ConnectError> {
+    let question = b"qSupported:xmlRegisters=i386,aarch64;binary-upload+";
+    let answer = link.ask_first(question, found).map_err(|error| match error {
+        LinkError::Silent { peer, milliseconds, .. } => ConnectError::Silent { peer, milliseconds },
+        other => other.into(),
+    })?;
     let features = Features::parse(&answer);
     if features.no_ack && link.ask(b"QStartNoAckMode")? == b"OK" {
         link.without_acks()?;
@@ -55,7 +56,11 @@ pub(crate) fn features(link: &mut Link) -> Result<Features, ConnectError> {
 }
 
 /// Switches to physical addresses.
-pub(crate) fn addresses(link: &mut Link, options: &ConnectOptions) -> Result<Addresses, ConnectError> {
+pub(crate) fn addresses(
+    link: &mut Link,
+    options: &ConnectOptions,
+    guard: &mut Guard,
+) -> Result<Addresses, ConnectError> {
     let before = match link.ask(b"qqemu.PhyMemMode")?.as_slice() {
         b"0" => false,
         b"1" => true,
@@ -64,17 +69,24 @@ pub(crate) fn addresses(link: &mut Link, options: &ConnectOptions) -> Result<Add
     };
     // QEMU takes a new packet for the acknowledgement of its last.
     link.widen(WINDOW);
-    physical(link, true)?;
+    physical(link, true, guard, before)?;
     Ok(Addresses::Switched { before })
 }
 
-/// Switches QEMU's mode for physical addresses on or off.
-pub(crate) fn physical(link: &mut Link, on: bool) -> Result<(), LinkError> {
+/// Switches QEMU's mode for physical addresses on or off; `before`: as it is to be in the end.
+pub(crate) fn physical(link: &mut Link, on: bool, guard: &mut Guard, before: bool) -> Result<(), LinkError> {
+    if on != before {
+        guard.physical(true);
+    }
     let question = if on { b"Qqemu.PhyMemMode:1" } else { b"Qqemu.PhyMemMode:0" };
     match link.ask(question)?.as_slice() {
-        b"OK" => Ok(()),
-        other => Err(link.answer_error(question, other)),
+        b"OK" => {}
+        other => return Err(link.answer_error(question, other)),
     }
+    if on == before {
+        guard.physical(false);
+    }
+    Ok(())
 }
 
 /// The stub's names of its threads, which are the vCPUs.
@@ -139,17 +151,13 @@ pub(crate) fn layout(
     }
     let mut why = String::from("it has none of them");
     if monitor {
-        match guest_ram(&mut Console(link)) {
-            Ok(ram) => {
-                let region = |range: &vmc_qmp::hmp::RamRange| Region {
-                    start: PhysAddr::new(range.guest),
-                    len: range.len,
-                };
+        match layout_by_monitor(&mut Console(link)) {
+            Ok(layout) => {
                 return Ok(Layout {
-                    regions: ram.ranges.iter().map(region).collect(),
+                    regions: layout.regions(),
                     how: "info mtree -f of the stub's monitor".into(),
-                    ram_bytes: ram.ram_bytes,
-                    host: Some(ram),
+                    ram_bytes: layout.ram_bytes,
+                    host: Some(layout),
                 });
             }
             Err(error) => why = error.to_string(),

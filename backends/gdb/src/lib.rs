@@ -33,14 +33,17 @@
 mod address;
 mod description;
 mod error;
+mod guard;
 mod guest;
 mod handshake;
 mod link;
+mod local;
 mod memory;
 mod memory_map;
 mod monitor;
 mod options;
 mod packet;
+mod peer;
 mod registers;
 mod stream;
 mod xfer;

@@ -40,6 +40,8 @@ pub(crate) struct Link {
     stops: usize,
     /// Answers to what was asked before may still come.
     unsure: bool,
+    /// An answer did not come, or the other end is gone.
+    lost: bool,
 }
 
 impl Link {
@@ -56,6 +58,7 @@ impl Link {
             window: 1,
             stops: 0,
             unsure: false,
+            lost: false,
         }
     }
 
@@ -65,6 +68,15 @@ impl Link {
 
     pub(crate) const fn patience(&self) -> Duration {
         self.patience
+    }
+
+    pub(crate) const fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Is there nobody any more to talk to, or nobody who answers?
+    pub(crate) const fn is_lost(&self) -> bool {
+        self.lost
     }
 
     /// Stop replies that came without being asked for.
@@ -82,6 +94,31 @@ impl Link {
     /// Lets `window` questions be on their way: of a stub that takes a new packet for an acknowledgement, or needs none.
     pub(crate) const fn widen(&mut self, window: usize) {
         self.window = window;
+    }
+
+    /// Asks the first question. Before an answer is taken, `found` hears whether a stop stands before it: the guest ran.
+    pub(crate) fn ask_first(
+        &mut self,
+        question: &[u8],
+        found: &mut dyn FnMut(bool),
+    ) -> Result<Vec<u8>, LinkError> {
+        self.tell(question)?;
+        let until = Instant::now() + self.patience;
+        match self.stream.first_of_packet(until) {
+            Ok(Some(byte)) => found(matches!(byte, b'T' | b'S')),
+            // What is no packet is told below.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(self.silent(question)),
+            Err(error) => return Err(LinkError::Broken { peer: self.peer.clone(), what: error.to_string() }),
+        }
+        for _ in 0..UNASKED {
+            match self.receive(until, true)? {
+                Some(packet) if is_stop(&packet) => self.stops += 1,
+                Some(packet) => return Ok(packet),
+                None => return Err(self.silent(question)),
+            }
+        }
+        Err(self.answer_error(question, b"nothing but stops"))
     }
 
     /// Asks one question.
@@ -108,6 +145,8 @@ impl Link {
             }
             let round = self.round(count, question, answer);
             self.unsure = !matches!(round, Ok(true));
+            let lost = |error: &LinkError| !matches!(error, LinkError::Answer { .. });
+            self.lost |= round.as_ref().is_err_and(lost);
             if round? {
                 return Ok(());
             }
@@ -124,8 +163,6 @@ impl Link {
         question: &mut dyn FnMut(usize, &mut Vec<u8>),
         answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), LinkError>,
     ) -> Result<bool, LinkError> {
-        // A client's first question is answered after the stop that its coming caused, and is not swallowed.
-        let first = self.last.is_empty();
         let (mut sent, mut data, mut packets) = (0, Vec::new(), Vec::new());
         for done in 0..count {
             // Half a window at a time: one write for many, and always some on their way.
@@ -155,12 +192,7 @@ impl Link {
                     break;
                 } else {
                     self.stops += 1;
-                    if self.stops > UNASKED {
-                        return Err(self.answer_error(&data, b"nothing but stops"));
-                    }
-                    if !first {
-                        return Ok(false);
-                    }
+                    return Ok(false);
                 }
             }
         }

@@ -177,7 +177,7 @@ impl Piece<'_> {
         let digits;
         let bytes = match answer.split_first() {
             Some((b'b', bytes)) if binary => Some(bytes),
-            Some(_) if !binary && answer.len() % 2 == 0 => {
+            Some(_) if !binary && answer.len().is_multiple_of(2) => {
                 digits = unhex(answer);
                 digits.as_deref()
             }

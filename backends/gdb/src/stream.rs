@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::address::Address;
 
@@ -46,7 +47,7 @@ impl Stream {
                     match rustix::net::connect(&socket, &address) {
                         Ok(()) => return Ok(Self::Tcp(socket.into())),
                         // What the kernel says where the time to connect is over.
-                        Err(rustix::io::Errno::INPROGRESS) => last = io::ErrorKind::TimedOut.into(),
+                        Err(Errno::INPROGRESS) => last = io::ErrorKind::TimedOut.into(),
                         Err(error) => last = error.into(),
                     }
                 }
@@ -77,6 +78,30 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Looks at the first byte of the first packet that comes, and takes nothing; `None` where what comes is no packet.
+    pub(crate) fn first_of_packet(&self, until: Instant) -> io::Result<Option<u8>> {
+        loop {
+            let left = left(until)?;
+            sockopt::set_socket_timeout(self, sockopt::Timeout::Recv, Some(left))?;
+            let mut bytes = [0; 64];
+            let seen = match rustix::net::recv(self, bytes.as_mut_slice(), RecvFlags::PEEK) {
+                Ok((0, _)) => return Ok(None),
+                Ok((seen, _)) => bytes.get(..seen).unwrap_or_default(),
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let behind = seen.iter().position(|byte| !matches!(byte, b'+' | b'-'));
+            match behind.and_then(|at| seen.get(at..)) {
+                Some([b'$', first, ..]) => return Ok(Some(*first)),
+                // Half of it: the rest is on its way.
+                None | Some([b'$']) if seen.len() < bytes.len() => {
+                    std::thread::sleep(Duration::from_micros(20))
+                }
+                _ => return Ok(None),
+            }
+        }
     }
 
     /// Takes what has come, waiting for the first byte until `until`. Nothing (0) is the end of the stream.

@@ -57,8 +57,6 @@ pub type Watcher = Arc<dyn Fn(Step) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AttachOptions {
-    /// Where guest memory lies in the process, as [`vmc_process::Layout`] has it; found by itself where there is none.
-    pub layout: Option<crate::Layout>,
     /// No system call is made on a borrowed thread: registers come from the page that each vCPU shares with its VMM. That needs a
     /// guest that runs, and lacks LSTAR and KERNEL_GS_BASE.
     pub no_inject: bool,
@@ -70,14 +68,13 @@ pub struct AttachOptions {
 
 impl Default for AttachOptions {
     fn default() -> Self {
-        Self { layout: None, no_inject: false, patience: Duration::from_secs(2), watcher: None }
+        Self { no_inject: false, patience: Duration::from_secs(2), watcher: None }
     }
 }
 
 impl fmt::Debug for AttachOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AttachOptions")
-            .field("layout", &self.layout)
             .field("no_inject", &self.no_inject)
             .field("patience", &self.patience)
             .field("watcher", &self.watcher.is_some())

@@ -9,7 +9,7 @@ use crate::options::Step;
 pub(crate) const COMMAND: usize = 8;
 /// The bytes of a reply's head.
 pub(crate) const HEAD: usize = 24;
-/// The bytes of a reply's vCPU: where its registers come from, then the block.
+/// The bytes of a reply's vCPU: where its registers come from, in its second half the thread, then the block.
 pub(crate) const VCPU: usize = 8 + BLOCK;
 
 /// What the child is to do.

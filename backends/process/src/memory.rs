@@ -13,6 +13,8 @@ use vmc::{PhysAddr, PhysError, PhysMemory, Region};
 use crate::cache::{PAGE, PageCache};
 use crate::error::ProcessError;
 use crate::layout::{Layout, Piece};
+use crate::proc;
+use crate::segments::{self, Segment};
 
 /// From this length on `process_vm_readv` is faster than `/proc/PID/mem`.
 const BULK: usize = 16 << 10;
@@ -34,7 +36,8 @@ pub struct ProcessMemory {
     mem: File,
     /// Tells whether the process lives.
     pidfd: OwnedFd,
-    pieces: Vec<Piece>,
+    segments: Vec<Segment>,
+    how: &'static str,
     regions: Vec<Region>,
     cache: PageCache,
 }
@@ -53,35 +56,21 @@ impl ProcessMemory {
         let mem = File::open(format!("/proc/{pid}/mem"))
             .map_err(|error| ProcessError::io(pid, "the memory", error))?;
         let regions = layout.regions();
-        let pid_of_nix = nix::unistd::Pid::from_raw(raw.as_raw_nonzero().get());
-        let memory =
-            Self { pid: pid_of_nix, mem, pidfd, pieces: layout.pieces, regions, cache: PageCache::new() };
-        memory.try_each_piece(pid)?;
-        Ok(memory)
-    }
-
-    /// Reads the first and the last byte of each piece.
-    fn try_each_piece(&self, pid: u32) -> Result<(), ProcessError> {
-        for piece in &self.pieces {
-            for host in [piece.host, piece.host.saturating_add(piece.len - 1)] {
-                match self.mem.read_at(&mut [0], host) {
-                    Ok(1) => {}
-                    Ok(_) => return Err(ProcessError::Gone { pid }),
-                    Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => {
-                        let guest = piece.guest.get().saturating_add(host - piece.host);
-                        return Err(ProcessError::NotMapped { pid, host, guest });
-                    }
-                    Err(error) => return Err(ProcessError::io(pid, "the memory", error)),
-                }
-            }
-        }
-        Ok(())
+        let (segments, mapped) = segments::of(pid, &layout.pieces, &proc::maps(pid)?);
+        let how = match mapped {
+            0 => "process_vm_readv",
+            bytes if bytes == layout.total() => "mapped",
+            _ => "partly mapped, else process_vm_readv",
+        };
+        try_each_piece(&mem, pid, &layout.pieces)?;
+        let pid = nix::unistd::Pid::from_raw(raw.as_raw_nonzero().get());
+        Ok(Self { pid, mem, pidfd, segments, how, regions, cache: PageCache::new() })
     }
 
     /// How memory is read, in words for people.
     #[must_use]
-    pub fn how(&self) -> &'static str {
-        "process_vm_readv"
+    pub const fn how(&self) -> &'static str {
+        self.how
     }
 
     /// Forgets the pages that were read: what is read next is newer.
@@ -96,12 +85,12 @@ impl ProcessMemory {
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
-    /// The piece that has `addr`, and where in it.
-    fn piece(&self, addr: PhysAddr) -> Option<(&Piece, u64)> {
-        let behind = self.pieces.partition_point(|piece| piece.guest <= addr);
-        let piece = self.pieces.get(behind.checked_sub(1)?)?;
-        let offset = addr.offset_from(piece.guest)?;
-        (offset < piece.len).then_some((piece, offset))
+    /// The segment that has `addr`, and where in it.
+    fn segment(&self, addr: PhysAddr) -> Option<(&Segment, u64)> {
+        let behind = self.segments.partition_point(|segment| segment.guest <= addr);
+        let segment = self.segments.get(behind.checked_sub(1)?)?;
+        let offset = addr.offset_from(segment.guest)?;
+        (offset < segment.len).then_some((segment, offset))
     }
 
     /// Fills `buf` from the process, past the cache.
@@ -109,19 +98,20 @@ impl ProcessMemory {
         let len = buf.len();
         let mut rest = buf;
         let mut at = addr;
-        while !rest.is_empty() {
-            let (piece, offset) = self.piece(at).ok_or(PhysError::NoMemory { addr, len })?;
-            let here = usize::try_from(piece.len - offset).unwrap_or(usize::MAX).min(rest.len());
-            let Some((part, behind)) = rest.split_at_mut_checked(here) else { break };
-            self.fetch_host(piece.host.wrapping_add(offset), part)
-                .map_err(|reason| PhysError::Failed { addr: at, reason })?;
-            rest = behind;
-            if rest.is_empty() {
-                break;
+        loop {
+            let (segment, offset) = self.segment(at).ok_or(PhysError::NoMemory { addr, len })?;
+            let here = usize::try_from(segment.len - offset).unwrap_or(usize::MAX).min(rest.len());
+            let Some((part, behind)) = rest.split_at_mut_checked(here) else { return Ok(()) };
+            if !from_mapped(segment, offset, part) {
+                self.fetch_host(segment.host.wrapping_add(offset), part)
+                    .map_err(|reason| PhysError::Failed { addr: at, reason })?;
             }
+            if behind.is_empty() {
+                return Ok(());
+            }
+            rest = behind;
             at = at.checked_add(here as u64).ok_or(PhysError::NoMemory { addr, len })?;
         }
-        Ok(())
     }
 
     /// Fills `buf` from the process' address `host`.
@@ -202,6 +192,33 @@ impl ProcessMemory {
         }
         Ok(())
     }
+}
+
+/// Fills `buf` from what is mapped; false where it is not, or not any more.
+fn from_mapped(segment: &Segment, offset: u64, buf: &mut [u8]) -> bool {
+    segment.mapped.as_ref().is_some_and(|(mapped, start)| {
+        usize::try_from(offset).is_ok_and(|offset| mapped.copy(start.saturating_add(offset), buf))
+    })
+}
+
+/// Reads the first and the last byte of each piece.
+fn try_each_piece(mem: &File, pid: u32, pieces: &[Piece]) -> Result<(), ProcessError> {
+    for piece in pieces {
+        for offset in [0, piece.len.saturating_sub(1)] {
+            let host = piece.host.saturating_add(offset);
+            match mem.read_at(&mut [0], host) {
+                Ok(1) => {}
+                Ok(_) => return Err(ProcessError::Gone { pid }),
+                // EINVAL: no user's address.
+                Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
+                    let guest = piece.guest.get().saturating_add(offset);
+                    return Err(ProcessError::NotMapped { pid, host, guest });
+                }
+                Err(error) => return Err(ProcessError::io(pid, "the memory", error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 impl PhysMemory for ProcessMemory {

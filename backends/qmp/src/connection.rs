@@ -12,9 +12,10 @@ use vmc::LiveError;
 use crate::address::Address;
 use crate::error::{CommandError, ConnectError};
 use crate::hmp::{Monitor, MonitorError, excerpt};
-use crate::message::{Command, Done, FdName, Greeting, Line, Message, Nothing, Status};
+use crate::message::{Command, Cpu, Done, Dump, FdName, Greeting, Line, Message, Nothing, Status};
 use crate::stream::{LineError, MAX_LINE, Stream, is_again};
 
+const DUMP: &str = "dump-guest-memory";
 const CLOSED: &str = "QEMU has closed the connection";
 
 /// A connection that has been greeted, and may send commands.
@@ -31,7 +32,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for the greeting.
+    /// Connects, and waits for the greeting. No command but `qmp_capabilities` is taken then.
     pub(crate) fn open(address: &Address, timeout: Duration) -> Result<Self, ConnectError> {
         let peer = address.to_string();
         let silent =
@@ -53,9 +54,7 @@ impl Connection {
             Err(LineError::Endless) => return Err(not_qmp("a line without end".into())),
             Err(LineError::Io(source)) => return Err(ConnectError::Connect { peer, source }),
         };
-        let mut connection = Self { stream, peer, timeout, next_id: 1, ended: None, version };
-        connection.execute::<_, Done>("qmp_capabilities", Nothing {})?;
-        Ok(connection)
+        Ok(Self { stream, peer, timeout, next_id: 1, ended: None, version })
     }
 
     /// The address as it was given.
@@ -88,15 +87,40 @@ impl Connection {
         self.answer(command, id, timeout)
     }
 
-    /// Hands QEMU a descriptor under a name. Over a Unix socket alone.
-    pub(crate) fn hand_over(&mut self, fd: BorrowedFd<'_>, fdname: &str) -> Result<(), CommandError> {
-        let id = self.send("getfd", FdName { fdname }, Some(fd))?;
-        self.answer::<Done>("getfd", id, self.timeout).map(drop)
+    /// Hands QEMU a descriptor under a name, and has it dump into that. Over a Unix socket alone.
+    pub(crate) fn dump_into(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        fdname: &str,
+        dump: Dump<'_>,
+    ) -> Result<(), CommandError> {
+        let handed = self.send("getfd", FdName { fdname }, Some(fd))?;
+        let dumped = self.send(DUMP, dump, None)?;
+        self.answer::<Done>("getfd", handed, self.timeout)?;
+        let result = self.answer::<Done>(DUMP, dumped, self.timeout);
+        if matches!(result, Err(CommandError::Refused { .. })) {
+            // QEMU keeps what it did not come to use.
+            let _ = self.execute::<_, Done>("closefd", FdName { fdname });
+        }
+        result.map(drop)
     }
 
     /// The state of the machine.
     pub(crate) fn status(&mut self) -> Result<Status, CommandError> {
         self.execute("query-status", Nothing {})
+    }
+
+    /// Leaves the greeting behind; the state of the machine, and its vCPUs.
+    pub(crate) fn begin(&mut self) -> Result<(Status, Vec<Cpu>), CommandError> {
+        const COMMANDS: [&str; 3] = ["qmp_capabilities", "query-status", "query-cpus-fast"];
+        let [capabilities, status, cpus] = COMMANDS;
+        let ids = [
+            self.send(capabilities, Nothing {}, None)?,
+            self.send(status, Nothing {}, None)?,
+            self.send(cpus, Nothing {}, None)?,
+        ];
+        self.answer::<Done>(capabilities, ids[0], self.timeout)?;
+        Ok((self.answer(status, ids[1], self.timeout)?, self.answer(cpus, ids[2], self.timeout)?))
     }
 
     /// Sends a command, and leaves its answer for [`answer`](Self::answer), or for nobody: unknown answers are passed over.
@@ -201,19 +225,42 @@ impl Connection {
     }
 }
 
+/// The command that takes a monitor's line.
+const HMP: &str = "human-monitor-command";
+/// QEMU takes so many commands before it has done the first (`QMP_REQ_QUEUE_LEN_MAX`), and reads no more then.
+const IN_FLIGHT: usize = 8;
+
 impl Monitor for Connection {
     fn hmp(&mut self, line: &str) -> Result<String, MonitorError> {
-        match self.execute("human-monitor-command", Line { line }) {
-            Ok(answer) => Ok(answer),
-            Err(CommandError::Live(live)) => Err(live.into()),
-            Err(CommandError::Refused { description, .. }) => {
-                Err(MonitorError::Refused { command: line.to_owned(), answer: description })
-            }
-            Err(CommandError::Answer { what, .. }) => {
-                Err(MonitorError::Refused { command: line.to_owned(), answer: what })
+        self.execute(HMP, Line { line }).map_err(|error| refused(line, error))
+    }
+
+    fn hmp_all(&mut self, lines: &[String]) -> Result<Vec<String>, MonitorError> {
+        let mut answers = Vec::with_capacity(lines.len());
+        for lines in lines.chunks(IN_FLIGHT) {
+            let sent: Result<Vec<_>, _> = lines
+                .iter()
+                .map(|line| match self.send(HMP, Line { line }, None) {
+                    Ok(id) => Ok((line, id)),
+                    Err(error) => Err(refused(line, error)),
+                })
+                .collect();
+            for (line, id) in sent? {
+                answers.push(self.answer(HMP, id, self.timeout).map_err(|error| refused(line, error))?);
             }
         }
+        Ok(answers)
     }
+}
+
+/// Why a line got no answer.
+fn refused(line: &str, error: CommandError) -> MonitorError {
+    let answer = match error {
+        CommandError::Live(live) => return live.into(),
+        CommandError::Refused { description, .. } => description,
+        CommandError::Answer { what, .. } => what,
+    };
+    MonitorError::Refused { command: line.to_owned(), answer }
 }
 
 impl AsFd for Connection {

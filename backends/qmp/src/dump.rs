@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::error::{CommandError, DumpError};
-use crate::message::{Done, Dump, DumpState, FdName, Nothing};
+use crate::message::{Dump, DumpState, Nothing};
 
 /// The name that QEMU keeps the file under.
 const NAME: &str = "vmc-dump";
@@ -26,18 +26,9 @@ pub(crate) fn dump_guest_memory(
     if !connection.stream().is_unix() {
         return Err(DumpError::NoHandOver { peer: connection.peer().to_owned() });
     }
-    connection.hand_over(file.as_fd(), NAME)?;
-    let arguments = Dump {
-        paging: false,
-        protocol: &format!("fd:{NAME}"),
-        detach: Some(true),
-        begin: None,
-        length: None,
-    };
-    if let Err(error) = connection.execute::<_, Done>("dump-guest-memory", arguments) {
-        let _ = connection.execute::<_, Done>("closefd", FdName { fdname: NAME });
-        return Err(error.into());
-    }
+    let protocol = format!("fd:{NAME}");
+    let dump = Dump { paging: false, protocol: &protocol, detach: Some(true), begin: None, length: None };
+    connection.dump_into(file.as_fd(), NAME, dump)?;
     let mut last = (0, Instant::now());
     loop {
         let DumpState { status, completed, total } = connection.execute("query-dump", Nothing {})?;

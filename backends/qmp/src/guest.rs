@@ -13,22 +13,22 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::dump;
 use crate::error::{CommandError, ConnectError, DumpError};
-use crate::hmp::layout_by_monitor;
+use crate::hmp::{excerpt, layout_by_monitor};
 use crate::link::Link;
 use crate::memory::{self, Memory};
-use crate::message::{Cpu, Nothing};
 
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// How long the greeting and each answer are waited for. Stopping and resuming get half a minute at least: QEMU
-    /// finishes what its disks are at first.
+    /// How long the greeting and each answer are waited for.
     pub timeout: Duration,
+    /// How long stopping and resuming may take: QEMU finishes first what its disks are at.
+    pub stop_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5) }
+        Self { timeout: Duration::from_secs(5), stop_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -57,7 +57,7 @@ impl Qmp {
         let address = Address::parse(address)?;
         let mut connection = Connection::open(&address, options.timeout)?;
         let peer = || address.to_string();
-        let status = connection.status().map_err(|error| match error {
+        let (status, cpus) = connection.begin().map_err(|error| match error {
             CommandError::Refused { description, .. } => {
                 ConnectError::NoMachine { peer: peer(), what: description }
             }
@@ -66,8 +66,11 @@ impl Qmp {
         if status.status == "inmigrate" {
             return Err(ConnectError::Incoming { peer: peer() });
         }
+        if let Some(found) = cpus.iter().filter_map(|cpu| cpu.target.as_deref()).find(|target| !known(target))
+        {
+            return Err(ConnectError::Architecture { peer: peer(), found: excerpt(found) });
+        }
         let mut warnings: Vec<String> = warning(&status.status).into_iter().collect();
-        let vcpus = count(&mut connection, &address)?;
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
         let opened = memory::open(&connection, &address, &layout);
@@ -75,10 +78,10 @@ impl Qmp {
         Ok(Self {
             regions: layout.regions(),
             version: connection.version.clone(),
-            link: Mutex::new(Link::new(connection, first_page(&layout))),
+            link: Mutex::new(Link::new(connection, first_page(&layout), options.stop_timeout)),
             memory: opened.memory,
             layout,
-            vcpus,
+            vcpus: cpus.len(),
             pid: opened.pid,
             warnings,
         })
@@ -134,17 +137,9 @@ fn warning(status: &str) -> Option<String> {
     Some(format!("the machine is in state {status}: {what}"))
 }
 
-/// How many vCPUs there are. They must be of an architecture that is known here.
-fn count(connection: &mut Connection, address: &Address) -> Result<usize, ConnectError> {
-    let cpus: Vec<Cpu> = connection.execute("query-cpus-fast", Nothing {})?;
-    let known = |target: &str| matches!(target, "x86_64" | "aarch64");
-    let other = cpus.iter().filter_map(|cpu| cpu.target.as_deref()).find(|target| !known(target));
-    match other {
-        Some(found) => {
-            Err(ConnectError::Architecture { peer: address.to_string(), found: crate::hmp::excerpt(found) })
-        }
-        None => Ok(cpus.len()),
-    }
+/// Is an architecture, as QEMU names it, known here?
+fn known(target: &str) -> bool {
+    matches!(target, "x86_64" | "aarch64")
 }
 
 /// A page that the guest has.

@@ -12,8 +12,6 @@ use crate::hmp::{self, MonitorError};
 use crate::message::{Done, Nothing};
 use crate::note;
 
-/// QEMU finishes what its disks are at before it has stopped.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is sent for us when we are killed. A line that we had sent half of is ended by a byte that no JSON has, after which QEMU's
 /// parser begins anew.
 const LAST_WORDS: &[u8] = b"\xff\n{\"execute\": \"cont\", \"id\": \"vmc-guardian\"}\n";
@@ -26,8 +24,12 @@ pub(crate) struct Link {
     pub(crate) connection: Connection,
     /// The address of a page that the guest has.
     page: u64,
+    /// How long stopping and resuming may take.
+    stop_timeout: Duration,
     /// Have we stopped the guest?
     held: bool,
+    /// Did a stop come too late, and is it not known yet that it was taken back?
+    owed: bool,
     /// Who lets it go when we are killed.
     orphan: Option<Orphan>,
     /// The vCPUs' registers, once they were read.
@@ -45,8 +47,18 @@ impl AsMut<Connection> for Link {
 }
 
 impl Link {
-    pub(crate) const fn new(connection: Connection, page: u64) -> Self {
-        Self { connection, page, held: false, orphan: None, vcpus: None, noted: false, problem: None }
+    pub(crate) const fn new(connection: Connection, page: u64, stop_timeout: Duration) -> Self {
+        Self {
+            connection,
+            page,
+            stop_timeout,
+            held: false,
+            owed: false,
+            orphan: None,
+            vcpus: None,
+            noted: false,
+            problem: None,
+        }
     }
 
     /// Holds the vCPUs; false where they were held already. Those of a guest that somebody else has paused are not ours to hold.
@@ -54,14 +66,13 @@ impl Link {
         if self.held {
             return Ok(false);
         }
-        let status = self.connection.status().map_err(live(|reason| LiveError::Stop { reason }))?;
-        if status.running {
+        if self.is_running().map_err(live(|reason| LiveError::Stop { reason }))? {
             self.arm().map_err(|error| LiveError::Stop {
                 reason: format!(
                     "no process could be made that would resume it if this one were killed: {error}"
                 ),
             })?;
-            let stopped = self.connection.execute_within::<_, Done>("stop", Nothing {}, STOP_TIMEOUT);
+            let stopped = self.connection.execute_within::<_, Done>("stop", Nothing {}, self.stop_timeout);
             if let Err(error) = stopped {
                 self.take_back(&error);
                 return Err(live(|reason| LiveError::Stop { reason })(error));
@@ -77,7 +88,7 @@ impl Link {
         match why {
             // Whoever is armed stays so: what we send now may be thrown away when we end too soon.
             CommandError::Live(LiveError::Silent { .. }) => {
-                let _ = self.connection.send("cont", Nothing {}, None);
+                self.owed = self.connection.send("cont", Nothing {}, None).is_ok();
             }
             _ => self.disarm(),
         }
@@ -88,7 +99,7 @@ impl Link {
         if !self.held {
             return Ok(());
         }
-        match self.connection.execute_within::<_, Done>("cont", Nothing {}, STOP_TIMEOUT) {
+        match self.connection.execute_within::<_, Done>("cont", Nothing {}, self.stop_timeout) {
             Ok(_) => {
                 self.held = false;
                 self.disarm();
@@ -99,7 +110,17 @@ impl Link {
     }
 
     pub(crate) fn running(&mut self) -> bool {
-        !self.held && self.connection.status().is_ok_and(|status| status.running)
+        !self.held && self.is_running().unwrap_or(false)
+    }
+
+    /// What QEMU says of it.
+    fn is_running(&mut self) -> Result<bool, CommandError> {
+        let status = self.connection.status()?;
+        // Commands are done in their order: what was sent before this has been done.
+        if std::mem::take(&mut self.owed) {
+            self.disarm();
+        }
+        Ok(status.running)
     }
 
     /// Forgets the registers, unless the guest is held: they are what they are then.
@@ -138,10 +159,7 @@ impl Link {
         self.noted = false;
         let lacks = vcpus.iter().any(lacks_kernel_gs);
         // A guest that runs would be stopped by the dump.
-        if lacks
-            && self.connection.stream().is_unix()
-            && (self.held || !self.connection.status().is_ok_and(|s| s.running))
-        {
+        if lacks && self.connection.stream().is_unix() && (self.held || !self.is_running().unwrap_or(true)) {
             match note::ask(&mut self.connection, self.page) {
                 Ok(notes) => self.noted = complete(&mut vcpus, &notes),
                 Err(error) => self.problem = Some(format!("the kernel's GS base is not known: {error}")),
@@ -175,6 +193,9 @@ impl Drop for Link {
     fn drop(&mut self) {
         // Where this fails, the process that is armed tries once more.
         let _ = self.resume();
+        if self.owed {
+            let _ = self.is_running();
+        }
     }
 }
 

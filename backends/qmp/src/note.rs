@@ -16,7 +16,7 @@ use vmc::bytes::{u16_at, u32_at, u64_at};
 
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::message::{Done, Dump, FdName};
+use crate::message::Dump;
 
 /// The name that QEMU keeps the file under for that moment.
 const NAME: &str = "vmc-registers";
@@ -47,19 +47,10 @@ pub(crate) fn ask(connection: &mut Connection, page: u64) -> Result<Vec<Note>, C
     let mut file = memfd_create(NAME, MemfdFlags::CLOEXEC)
         .map(File::from)
         .map_err(|error| wrong(error.to_string(), connection.peer()))?;
-    connection.hand_over(file.as_fd(), NAME)?;
-    let arguments = Dump {
-        paging: false,
-        protocol: &format!("fd:{NAME}"),
-        detach: None,
-        begin: Some(page),
-        length: Some(PAGE),
-    };
-    if let Err(error) = connection.execute::<_, Done>("dump-guest-memory", arguments) {
-        // QEMU keeps what it did not come to use.
-        let _ = connection.execute::<_, Done>("closefd", FdName { fdname: NAME });
-        return Err(error);
-    }
+    let protocol = format!("fd:{NAME}");
+    let (begin, length) = (Some(page), Some(PAGE));
+    let dump = Dump { paging: false, protocol: &protocol, detach: None, begin, length };
+    connection.dump_into(file.as_fd(), NAME, dump)?;
     let mut bytes = Vec::new();
     let read = std::io::Seek::rewind(&mut file).and_then(|()| file.take(MOST).read_to_end(&mut bytes));
     read.map_err(|error| wrong(error.to_string(), connection.peer()))?;

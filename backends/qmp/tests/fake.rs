@@ -1,4 +1,12 @@
 //! Servers that are no QEMU, or one that means harm or has ended: each gives one clear line, in time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "tests may panic and tell figures"
+)]
 
 mod common;
 
@@ -15,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn connect(address: &str) -> Result<Qmp, vmc_qmp::ConnectError> {
     let started = Instant::now();
-    let result = Qmp::connect(address, &ConnectOptions { timeout: TIMEOUT });
+    let result = Qmp::connect(address, &ConnectOptions { timeout: TIMEOUT, stop_timeout: TIMEOUT });
     assert!(started.elapsed() < Duration::from_secs(10), "it took {:?}", started.elapsed());
     result
 }
@@ -276,4 +284,33 @@ fn a_client_that_drops_a_guest_it_holds_says_go_on() {
     let said: Vec<String> = receiver.iter().collect();
     assert_eq!(said.iter().filter(|name| *name == "stop").count(), 1);
     assert_eq!(said.last().map(String::as_str), Some("cont"));
+}
+
+#[test]
+fn a_stop_that_comes_too_late_is_taken_back() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let fake = Fake::new(Box::new(move |socket| {
+        serve(socket, |command| {
+            let name = command["execute"].as_str().unwrap().to_owned();
+            sender.send(name.clone()).unwrap();
+            match name.as_str() {
+                // As while QEMU waits for a disk: the answer is there later, with all that were asked after it.
+                "stop" => Some(String::new()),
+                "query-status" => {
+                    Some(line(command, json!({"return": {"status": "running", "running": true}})))
+                }
+                _ => Some(line(command, answer(command))),
+            }
+        });
+    }));
+    let guest = connect(&fake.address()).unwrap();
+    let late = guest.stop().unwrap_err();
+    assert!(matches!(late, LiveError::Silent { milliseconds: 300, .. }), "{late}");
+    assert!(guest.running());
+    guest.resume().unwrap();
+    drop(guest);
+    drop(fake);
+    let said: Vec<String> = receiver.iter().collect();
+    let stop = said.iter().position(|name| name == "stop").unwrap();
+    assert_eq!(said.get(stop + 1).map(String::as_str), Some("cont"));
 }

@@ -24,8 +24,8 @@ const AARCH64: [&str; 31] = [
     "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15",
     "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30",
 ];
-/// Cells of a line of the table.
-const IN_LINE: usize = 3;
+/// Registers in a line of the table.
+const IN_LINE: usize = 2;
 
 /// A vCPU with its registers.
 struct VcpuRow {
@@ -83,7 +83,7 @@ impl VcpuRow {
         object(fields.into_iter().chain(self.named.iter().cloned()), &self.errors)
     }
 
-    /// The heading, and three registers a line.
+    /// The heading, and two registers a line.
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         let mode = match (self.named.is_empty(), self.user) {
             (true, _) => "",
@@ -95,16 +95,15 @@ impl VcpuRow {
         let told = self.named.iter().filter_map(|(name, value)| Some((*name, value.as_str()?)));
         let cells: Vec<String> = told.map(|(name, value)| cell(name, value)).collect();
         for line in cells.chunks(IN_LINE) {
-            writeln!(out, "{}", line.join("  ").trim_end())?;
+            writeln!(out, "{}", line.join("   ").trim_end())?;
         }
         writeln!(out)
     }
 }
 
-/// A name and a value, 24 characters wide where they fit.
+/// A name and a value, as wide as the longest name and a whole address are.
 fn cell(name: &str, value: &str) -> String {
-    let width = 24usize.saturating_sub(name.len() + 1);
-    format!("{name} {value:>width$}")
+    format!("{name:<14} {value:<18}")
 }
 
 impl Row for X86Row<'_> {

@@ -17,7 +17,7 @@ const MOST_TRIES: usize = 5;
 const ALIKE: usize = 2;
 /// What lies between two tries.
 const MOMENT: Duration = Duration::from_millis(2);
-/// No further try begins after so long.
+/// After so long, those tries that are needed to see what lasts are all.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One answer.
@@ -63,7 +63,8 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
             best = Some(this);
         }
         // What is written is written: it cannot be taken back for a better answer.
-        let lasting = alike >= ALIKE || tries == MOST_TRIES || began.elapsed() > PATIENCE;
+        let late = tries > ALIKE && began.elapsed() > PATIENCE;
+        let lasting = alike >= ALIKE || tries == MOST_TRIES || late;
         if whole || lasting || written || gone {
             break;
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vmc::{LiveError, LiveGuest};
+use vmc_linux::{Linux, LinuxError};
 
 use super::open_running;
 use super::pause::{Gate, Pause};
@@ -21,6 +22,11 @@ pub(super) fn run(
     let mut files = KernelFiles::new(&question.args.common.symbols);
     let ran = guest.running();
     let opened = if ran { open_running(question, guest, &mut files) } else { None };
+    if let Some(opened @ Ok(_)) = &opened
+        && question.args.command.is_rehearsed()
+    {
+        rehearse(question, opened, &files);
+    }
     // A guest that attaching has stopped stands since then.
     let pause = Pause::begin(guest, gate, (!ran).then_some(attached))
         .map_err(|source| question.live_failure(source))?;
@@ -44,6 +50,16 @@ pub(super) fn run(
     let written = question.sink.release();
     say(question, guest, stood)?;
     answered.and(written.map_err(Failure::Output))
+}
+
+/// Asks a running guest for nothing but what stays the same and is then at hand: members of structures, tables, names.
+fn rehearse<'m>(question: &Question<'m>, opened: &Result<Linux<'m>, LinuxError>, files: &KernelFiles<'_>) {
+    question.sink.hold(TooMuch::Fails);
+    question.notes.hold();
+    // What it says is torn, and nobody's.
+    let _ = question.ask(Some(opened), None, files);
+    question.sink.take();
+    question.notes.take();
 }
 
 /// For how long the guest stood.

@@ -150,11 +150,11 @@ struct Told {
 }
 
 /// What the command says of a target, as text.
-fn ask(words: &[&str], target: Target) -> Told {
+fn ask(words: &[&str], target: &Target) -> Told {
     let args = Args::parse_from(["vmc"].iter().chain(words));
     let notes = Notes::new(&args.common);
     let (sink, written) = Sink::captured();
-    let question = Question { args: &args, notes: &notes, sink: &sink, target: &target };
+    let question = Question { args: &args, notes: &notes, sink: &sink, target };
     let answered = match target.live() {
         Some(guest) => {
             let blocked = Blocked::new().unwrap();
@@ -173,16 +173,14 @@ fn text(written: &Rc<RefCell<Vec<u8>>>) -> String {
     String::from_utf8(written.borrow().clone()).unwrap()
 }
 
-fn of_image(words: &[&str]) -> String {
+/// The sample as an image.
+fn image() -> Target {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/sample/mem.elf.zst");
-    let image = Image::open_with(path, &mut OpenOptions::default()).unwrap();
-    let told = ask(words, Target::Image(image));
-    told.answered.unwrap();
-    told.out
+    Target::Image(Image::open_with(path, &mut OpenOptions::default()).unwrap())
 }
 
 fn of_fake(words: &[&str], behaviour: Behaviour) -> Told {
-    ask(words, Target::Live(Box::new(Fake::new(behaviour))))
+    ask(words, &Target::Live(Box::new(Fake::new(behaviour))))
 }
 
 /// Where the name of the second process' next task is linked: without it the list of tasks ends there.
@@ -196,6 +194,7 @@ fn link_of_a_task() -> u64 {
 
 #[test]
 fn a_guest_that_stands_says_what_its_image_says() {
+    let image = image();
     for words in [
         &["ps", "kvm:1", "--format", "jsonl"][..],
         &["bt", "kvm:1"],
@@ -209,7 +208,7 @@ fn a_guest_that_stands_says_what_its_image_says() {
     ] {
         let told = of_fake(words, Behaviour::default());
         told.answered.unwrap();
-        assert!(told.out == of_image(words), "{words:?}: {}", told.out);
+        assert!(told.out == ask(words, &image).out, "{words:?}: {}", told.out);
         assert!(told.notes.last().unwrap().starts_with("the guest stood still for "), "{:?}", told.notes);
     }
 }
@@ -217,7 +216,7 @@ fn a_guest_that_stands_says_what_its_image_says() {
 #[test]
 fn what_is_torn_is_read_again() {
     let words = ["ps", "kvm:1", "--format", "jsonl", "--no-stop"];
-    let whole = of_image(&words);
+    let whole = ask(&words, &image()).out;
     let link = link_of_a_task();
     let told = of_fake(&words, Behaviour { torn: Some((link, 2)), ..Behaviour::default() });
     told.answered.unwrap();

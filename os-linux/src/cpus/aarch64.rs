@@ -40,6 +40,30 @@ impl Cpus {
     }
 }
 
+impl Cpus {
+    /// The CPU that a vCPU is, and who runs on it: the CPU's per-CPU offset is in TPIDR_EL1 where the backend knows it, the
+    /// current task in SP_EL0 while the vCPU is in the kernel; else they are told by the run queue of the vCPU's number.
+    pub(super) fn now_on_aarch64(
+        &self,
+        linux: &Linux<'_>,
+        index: usize,
+        registers: &vmc::arch::aarch64::Registers,
+    ) -> Option<(u32, VirtAddr)> {
+        let by_offset = registers.tpidr_el1.filter(|offset| *offset != 0);
+        let place = by_offset.and_then(|told| self.offsets.iter().position(|offset| *offset == told));
+        let place = place.unwrap_or(index);
+        let cpu = u32::try_from(place).ok()?;
+        if !registers.in_user_mode()
+            && let Some(current) = registers.sp_el0.filter(|current| current >> 63 == 1)
+        {
+            return Some((cpu, VirtAddr::new(current)));
+        }
+        let queue = self.run_queues(linux)?.wrapping_add(*self.offsets.get(place)?);
+        let current = linux.cpu_queue().ok()?.current.pointer(linux.space(), queue).ok()?;
+        Some((cpu, current))
+    }
+}
+
 /// The tasks that run, each with its vCPU.
 fn running(linux: &Linux<'_>, queues: &BTreeMap<u32, RunQueue>) -> Vec<(VirtAddr, usize)> {
     let count = linux.vcpus().count().min(linux.limits().cpus);

@@ -78,17 +78,44 @@ impl Cpus {
         let mut running = Vec::new();
         for index in 0..vcpus.count().min(linux.limits().cpus) {
             let Ok(Registers::X86_64(registers)) = vcpus.registers(index) else { continue };
-            let bases = [Some(registers.gs_base), registers.kernel_gs_base];
-            let is_base = |offset: &u64| *offset != 0 && bases.contains(&Some(*offset));
-            let by_base = self.offsets.iter().find(|offset| is_base(offset));
-            // Notes of QEMU before 5.0 lack the kernel's GS: then vCPUs and CPUs are taken to have one order.
-            let by_order = || self.offsets.get(index).filter(|_| registers.kernel_gs_base.is_none());
-            let Some(offset) = by_base.or_else(by_order) else { continue };
-            if let Ok(task) = linux.space().read_pointer(current.wrapping_add(*offset)) {
+            let Some((_, offset)) = self.per_cpu_x86_64(index, &registers) else { continue };
+            if let Ok(task) = linux.space().read_pointer(current.wrapping_add(offset)) {
                 running.push((task, index));
             }
         }
         running
+    }
+
+    /// The CPU that a vCPU is, and what is added to its per-CPU addresses.
+    fn per_cpu_x86_64(&self, index: usize, registers: &vmc::arch::x86_64::Registers) -> Option<(u32, u64)> {
+        let bases = [Some(registers.gs_base), registers.kernel_gs_base];
+        let is_base = |(_, offset): &(u32, u64)| *offset != 0 && bases.contains(&Some(*offset));
+        let mut cpus = (0u32..).zip(self.offsets.iter().copied());
+        // Notes of QEMU before 5.0 lack the kernel's GS: then vCPUs and CPUs are taken to have one order.
+        let by_order = || {
+            let offset = self.offsets.get(index).filter(|_| registers.kernel_gs_base.is_none())?;
+            Some((u32::try_from(index).ok()?, *offset))
+        };
+        cpus.find(is_base).or_else(by_order)
+    }
+
+    /// The CPU that a vCPU with these registers is, and the task that runs on it; of registers of now, not of those that the
+    /// target had when the CPUs were looked for.
+    pub(crate) fn now_on(
+        &self,
+        linux: &Linux<'_>,
+        index: usize,
+        registers: &Registers,
+    ) -> Option<(u32, VirtAddr)> {
+        match registers {
+            Registers::X86_64(registers) => {
+                let (cpu, offset) = self.per_cpu_x86_64(index, registers)?;
+                let at = Self::current(linux)?.wrapping_add(offset);
+                Some((cpu, linux.space().read_pointer(at).ok()?))
+            }
+            Registers::Aarch64(registers) => self.now_on_aarch64(linux, index, registers),
+            _ => None,
+        }
     }
 
     /// The sum over all CPUs of a `struct percpu_counter` at `counter` (`include/linux/percpu_counter.h`).

@@ -23,6 +23,11 @@ fields! {
         mmap: u64 = "mmap";
         // Plain counters until 6.1; per-CPU ones (an array of structures) later.
         rss_counters: [u64; 4] = "rss_stat.count";
+        // What tells one state of the mappings from another.
+        executable_pages: u64 = "exec_vm";
+        start_code: u64 = "start_code";
+        mmap_base: u64 = "mmap_base";
+        lock_sequence: u32 = "mm_lock_seq";
     }
 }
 

@@ -5,10 +5,13 @@ mod kernel;
 mod modules;
 mod perf_map;
 mod registers;
+mod sample;
 mod walk;
 
 pub use kernel::ModuleSymbol;
+pub(crate) use kernel::OrcCopy;
 pub use modules::{DebugFiles, Stacks};
+pub use sample::{Held, Mark, Point, Trace};
 
 use vmc::view::{RowErrors, Stop};
 use vmc::{Limits, ReadExt, VirtualMemory};

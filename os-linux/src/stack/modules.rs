@@ -68,6 +68,8 @@ impl ProcessCode<'_, '_> {
 pub struct Stacks<'k, 'm> {
     pub(super) linux: &'k Linux<'m>,
     pub(super) images: Vec<ElfImage<'k, 'm>>,
+    /// The place of a file's image, by its inode's address and its size; nothing where the file is no ELF image.
+    by_inode: HashMap<(u64, u64), Option<usize>>,
     /// By the address of their `mm_struct`.
     processes: HashMap<u64, ProcessCode<'k, 'm>>,
     /// Made when a kernel part is first walked.
@@ -118,7 +120,30 @@ impl<'m> Linux<'m> {
                 processes.insert(mm.get(), process);
             }
         }
-        Stacks { linux: self, images: gathering.images, processes, kernel: Lazy::new() }
+        let Gathering { images, by_inode, .. } = gathering;
+        Stacks { linux: self, images, by_inode, processes, kernel: Lazy::new() }
+    }
+}
+
+impl<'k, 'm> Stacks<'k, 'm> {
+    /// Gathers a task's process, or gathers it anew: a live guest's processes come, go and map other files. Images that are
+    /// known already are kept. False where the task has no memory of its own that could be told.
+    pub fn gather(&mut self, task: &Task<'k, 'm>) -> bool {
+        let Ok(Some(mm)) = task.mm() else { return false };
+        let Ok(memory) = AddressSpaceOf::new(self.linux, mm) else { return false };
+        let images = core::mem::take(&mut self.images);
+        let by_inode = core::mem::take(&mut self.by_inode);
+        let mut gathering = Gathering { linux: self.linux, images, by_inode };
+        let process = ProcessCode { task: Some(*task), ..gathering.process(memory) };
+        (self.images, self.by_inode) = (gathering.images, gathering.by_inode);
+        self.processes.insert(mm.get(), process);
+        true
+    }
+
+    /// How many images and processes are kept.
+    #[must_use]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.images.len(), self.processes.len())
     }
 }
 
@@ -133,8 +158,7 @@ pub trait DebugFiles {
 struct Gathering<'k, 'm> {
     linux: &'k Linux<'m>,
     images: Vec<ElfImage<'k, 'm>>,
-    /// The place of a file's image, by its inode's address; nothing where the file is no ELF image.
-    by_inode: HashMap<u64, Option<usize>>,
+    by_inode: HashMap<(u64, u64), Option<usize>>,
 }
 
 impl<'k, 'm> Gathering<'k, 'm> {
@@ -165,11 +189,11 @@ impl<'k, 'm> Gathering<'k, 'm> {
     fn image_of(&mut self, memory: &AddressSpaceOf<'k, 'm>, area: &Area) -> Option<usize> {
         let (key, source, path) = if area.has_file() {
             let file = CachedFile::of(self.linux, area.file).ok()?;
-            if let Some(known) = self.by_inode.get(&file.inode.get()) {
+            if let Some(known) = self.by_inode.get(&(file.inode.get(), file.size)) {
                 return *known;
             }
             let path = self.linux.file_path(area.file).unwrap_or_else(|_| String::from("?"));
-            (Some(file.inode.get()), Source::File(file), path)
+            (Some((file.inode.get(), file.size)), Source::File(file), path)
         } else {
             let name = memory.special_name(area).ok().flatten()?;
             let bytes = special_bytes(memory, area).ok()?;

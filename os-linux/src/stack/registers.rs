@@ -85,7 +85,7 @@ impl Task<'_, '_> {
     }
 
     /// The registers at the top of its kernel stack.
-    fn saved_registers(&self) -> Result<Registers, LinuxError> {
+    pub(super) fn saved_registers(&self) -> Result<Registers, LinuxError> {
         let stack = self.pointer(self.linux.task()?.stack, "stack")?;
         let size = self.linux.types().size_of("pt_regs")?;
         let top = stack.wrapping_add(self.linux.stack_size());

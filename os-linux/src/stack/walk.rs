@@ -1,9 +1,10 @@
 //! The walk over one thread's stack, and the names of its frames.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use vmc::text::lossless;
-use vmc::view::{Frame, FrameSymbol, Space, Stack, Stop};
+use vmc::view::{Frame, FrameModule, FrameSymbol, Space, Stack, Stop};
 use vmc::{Registers, VirtAddr};
 use vmc_unwind::{
     Cache, CodeAddress, Scratch, Unwinder, guess_callers, guess_callers_aarch64, guess_callers_x86,
@@ -100,15 +101,25 @@ impl CodeOf<'_, '_, '_> {
         frames.extend(found.map(|frame| self.named(&frame, &mut scratch)));
     }
 
-    /// The frame with the names of what it stands in.
-    fn named<R>(&self, frame: &vmc_unwind::Frame<R>, scratch: &mut Scratch) -> Frame {
-        let at = frame.address.address_for_lookup();
+    /// What an address stands in: its function, where that begins, and its image.
+    pub(super) fn names_at(
+        &self,
+        address: CodeAddress,
+        scratch: &mut Scratch,
+    ) -> (Option<FrameSymbol>, Option<VirtAddr>, Option<Arc<FrameModule>>) {
+        let at = address.address_for_lookup();
         let code = self.at(at);
-        let symbol = code.and_then(|code| self.symbol(code.image, at, frame.address));
+        let symbol = code.and_then(|code| self.symbol(code.image, at, address));
         let function_start = match &symbol {
             Some(symbol) => Some(symbol.start),
             None => code.and_then(|code| self.function_start(code.image?, at, scratch)),
         };
+        (symbol, function_start, code.and_then(|code| code.module.clone()))
+    }
+
+    /// The frame with the names of what it stands in.
+    fn named<R>(&self, frame: &vmc_unwind::Frame<R>, scratch: &mut Scratch) -> Frame {
+        let (symbol, function_start, module) = self.names_at(frame.address, scratch);
         Frame {
             ip: frame.address.address(),
             sp: frame.sp,
@@ -116,7 +127,7 @@ impl CodeOf<'_, '_, '_> {
             space: Space::User,
             symbol,
             function_start,
-            module: code.and_then(|code| code.module.clone()),
+            module,
             found_by: frame.found_by,
             signal: frame.interrupted_by_signal,
         }

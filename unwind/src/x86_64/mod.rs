@@ -13,3 +13,4 @@ pub(crate) mod step;
 
 pub(crate) use forward::to_return;
 pub use registers::Registers;
+pub(crate) use registers::{RIP, RSP};

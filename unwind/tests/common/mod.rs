@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod bare;
+pub(crate) mod pe;
 
 use std::io::Write;
 use std::sync::Arc;

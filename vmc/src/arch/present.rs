@@ -1,5 +1,7 @@
 //! Going through all that a page table maps, without asking for each address.
 
+use alloc::vec::Vec;
+
 use super::{PageTables, TranslateError};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::bytes::u64_at;
@@ -60,6 +62,8 @@ pub struct PresentPages<'m> {
     tables: PageTables,
     shape: Shape,
     path: [Place<'m>; MOST_LEVELS],
+    /// Tables of the path that memory does not lend, copied whole; empty where that failed.
+    copies: [Vec<u8>; MOST_LEVELS],
     depth: usize,
     left: usize,
     exhausted: bool,
@@ -83,6 +87,7 @@ impl<'m> PresentPages<'m> {
             tables,
             shape,
             path: [Place::default(); MOST_LEVELS],
+            copies: Default::default(),
             depth: 0,
             left: most_tables,
             exhausted: false,
@@ -115,7 +120,17 @@ impl<'m> PresentPages<'m> {
         };
         let Some(place) = self.path.get_mut(self.depth) else { return };
         self.left = left;
-        let lent = self.memory.slice(table, 8 << self.shape.stride);
+        let size = 8 << self.shape.stride;
+        let lent = self.memory.slice(table, size);
+        if lent.is_none()
+            && let Some(copy) = self.copies.get_mut(self.depth)
+        {
+            copy.resize(size, 0);
+            if self.memory.read(table, copy).is_err() {
+                // Its entries are read one by one, up to the one that is not there.
+                copy.clear();
+            }
+        }
         *place = Place { table, lent, next, end, first };
         self.depth += 1;
     }
@@ -123,7 +138,9 @@ impl<'m> PresentPages<'m> {
     /// What the entry says, and where it lies.
     fn entry(&self, place: &Place<'m>, va: VirtAddr, level: u8) -> Result<(u64, PhysAddr), TranslateError> {
         let at = place.table.wrapping_add(place.next * 8);
-        let lent = place.lent.and_then(|lent| u64_at(lent, usize::try_from(place.next * 8).ok()?));
+        let copy = || self.copies.get(self.depth.checked_sub(1)?).map(Vec::as_slice);
+        let whole = place.lent.or_else(copy);
+        let lent = whole.and_then(|table| u64_at(table, usize::try_from(place.next * 8).ok()?));
         let value = lent.map_or_else(|| self.memory.read_u64(at), Ok);
         value.map(|value| (value, at)).map_err(|source| TranslateError::Table { va, level, source })
     }
@@ -173,7 +190,6 @@ mod tests {
     use crate::memory::FlatMemory;
     use crate::view::Space;
     use alloc::vec;
-    use alloc::vec::Vec;
 
     fn memory_with(entries: &[(usize, u64)]) -> Vec<u8> {
         let mut ram = vec![0u8; 0x6000];

@@ -147,6 +147,37 @@ impl Guest {
         }
     }
 
+    /// What QEMU's stub says of its mode for physical addresses to a client that asks nothing else; the guest is then as before.
+    pub(crate) fn mode(&self) -> String {
+        let mut stub = UnixStream::connect(self.stub()).unwrap();
+        stub.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stub.write_all(b"$qqemu.PhyMemMode#2c").unwrap();
+        let (mut all, mut buf) = (Vec::new(), [0; 256]);
+        // A guest that ran says first that it was stopped.
+        let packets = |all: &[u8]| -> Vec<String> {
+            let text = String::from_utf8_lossy(all).into_owned();
+            let parts = text
+                .split('$')
+                .skip(1)
+                .filter_map(|part| part.split_once('#').map(|(data, _)| data.to_owned()));
+            parts.collect()
+        };
+        let answer = loop {
+            let got = std::io::Read::read(&mut stub, &mut buf).unwrap();
+            assert!(got > 0, "the stub closed the connection");
+            all.extend_from_slice(&buf[..got]);
+            let packets = packets(&all);
+            if let Some(answer) = packets.iter().find(|packet| !packet.starts_with('T')) {
+                if packets.iter().any(|packet| packet.starts_with('T')) {
+                    stub.write_all(b"$D#44").unwrap();
+                    let _ = std::io::Read::read(&mut stub, &mut buf).unwrap();
+                }
+                break answer.clone();
+            }
+        };
+        answer
+    }
+
     pub(crate) fn monitor(&mut self, line: &str) -> String {
         let answer = self.qmp("human-monitor-command", json!({"command-line": line}));
         answer.as_str().unwrap().to_owned()

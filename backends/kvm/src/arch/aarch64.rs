@@ -57,7 +57,7 @@ pub(crate) struct Arm;
 /// The id of the `step`th register.
 fn id(step: usize) -> Option<u64> {
     match step.checked_sub(CORES) {
-        None => Some(CORE | 2 * step as u64),
+        None => Some(CORE | (2 * step as u64)),
         Some(index) => SYSTEMS.get(index).copied(),
     }
 }
@@ -197,10 +197,13 @@ mod tests {
             if step == PSTATE {
                 put(&mut scratch, VALUE, &0x3c5u64.to_le_bytes());
             }
-            Arm::answer(step, &mut state, if step == CORES + 2 { -2 } else { 0 }, &scratch, &mut block).unwrap();
+            Arm::answer(step, &mut state, if step == CORES + 2 { -2 } else { 0 }, &scratch, &mut block)
+                .unwrap();
             step += 1;
         }
-        let Registers::Aarch64(registers) = Arm::registers(&block) else { panic!("not of this architecture") };
+        let Registers::Aarch64(registers) = Arm::registers(&block) else {
+            panic!("not of this architecture")
+        };
         assert_eq!((registers.x[30], registers.pc, registers.sp), (1030, 1032, 1034));
         assert_eq!((registers.ttbr0, registers.tcr, registers.mair), (Some(1035), None, Some(1041)));
         assert_eq!(Arm::answer(3, &mut state, -22, &scratch, &mut block), Err(22));

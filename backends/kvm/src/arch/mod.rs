@@ -4,7 +4,15 @@
 //! Both architectures are built and tested on either. x86_64 was run on real guests; **aarch64 follows the kernel's interfaces and
 //! has not been run**.
 
+#[cfg_attr(
+    not(target_arch = "aarch64"),
+    allow(dead_code, reason = "built and tested everywhere, used on its own hosts")
+)]
 pub(crate) mod aarch64;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "built and tested everywhere, used on its own hosts")
+)]
 pub(crate) mod x86_64;
 
 use vmc::arch::Registers;

@@ -211,7 +211,10 @@ mod tests {
         put(&mut scratch, 16 + 16, &99u64.to_le_bytes());
         X86::answer(3, &mut state, 2, &scratch, &mut block).unwrap();
         assert_eq!(X86::ask(4, &mut state, 0, &mut scratch), None);
-        assert_eq!((msr(&block, 0), msr(&block, LSTAR), msr(&block, KERNEL_GS_BASE)), (Some(77), None, Some(99)));
+        assert_eq!(
+            (msr(&block, 0), msr(&block, LSTAR), msr(&block, KERNEL_GS_BASE)),
+            (Some(77), None, Some(99))
+        );
     }
 
     #[test]

@@ -74,7 +74,8 @@ impl Tracer {
         let instruction = self.find_instruction(&frame).ok_or(Fault::NoInstruction { tid })?;
         let at = Host::sp(&frame).wrapping_sub(Host::RED_ZONE + SCRATCH as u64) & !63;
         let mut saved = [0; SCRATCH];
-        memory::read(self.pid, at, &mut saved).map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
+        memory::read(self.pid, at, &mut saved)
+            .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         let mask = raw::mask(tid).map_err(trace(tid))?;
         if jailed {
             raw::suspend_seccomp(tid, true).map_err(|errno| Fault::Jailed { tid, errno: errno as i32 })?;
@@ -118,11 +119,15 @@ impl Tracer {
         }
         for index in 0..self.vcpus.len() {
             let Some(vcpu) = self.vcpus.get(index) else { break };
-            let Some(fd) = vcpu.fds.first().copied().filter(|_| vcpu.source == Source::None) else { continue };
+            let Some(fd) = vcpu.fds.first().copied().filter(|_| vcpu.source == Source::None) else {
+                continue;
+            };
             let mut block = vcpu.block;
             let mut state = 0;
             for step in 0..MOST_CALLS {
-                let Some(ask) = Host::ask(step, &mut state, borrowed.at, &mut borrowed.scratch) else { break };
+                let Some(ask) = Host::ask(step, &mut state, borrowed.at, &mut borrowed.scratch) else {
+                    break;
+                };
                 let result = self.ask(post, borrowed, fd, ask)?;
                 Host::answer(step, &mut state, result, &borrowed.scratch, &mut block)
                     .map_err(|errno| Fault::Refused { vcpu: i32::try_from(index).unwrap_or(0), errno })?;
@@ -148,7 +153,8 @@ impl Tracer {
         if let Some(input) = borrowed.scratch.get(..ask.put).filter(|input| !input.is_empty()) {
             memory::write(self.pid, borrowed.at, input).map_err(scratch)?;
         }
-        let result = self.system_call(post, borrowed, [i64::from(fd).cast_unsigned(), ask.request, borrowed.at])?;
+        let result =
+            self.system_call(post, borrowed, [i64::from(fd).cast_unsigned(), ask.request, borrowed.at])?;
         let tid = borrowed.tid;
         if let Some(output) = borrowed.scratch.get_mut(..ask.take) {
             memory::read(self.pid, borrowed.at, output)
@@ -170,17 +176,17 @@ impl Tracer {
         raw::set_frame(tid, &frame).map_err(trace(tid))?;
         self.step(post, Step::Borrowed);
         let deadline = Instant::now() + self.patience;
-        self.to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, deadline)?;
         borrowed.inside = true;
         self.step(post, Step::InSystemCall);
-        self.to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, deadline)?;
         borrowed.inside = false;
         self.step(post, Step::SystemCallDone);
         Ok(Host::result(&raw::frame(tid).map_err(trace(tid))?))
     }
 
     /// Runs the thread to where it enters or leaves a system call.
-    fn to_stop(&mut self, borrowed: &mut Borrowed, deadline: Instant) -> Result<(), Fault> {
+    fn run_to_stop(&mut self, borrowed: &mut Borrowed, deadline: Instant) -> Result<(), Fault> {
         let tid = borrowed.tid;
         raw::to_system_call(tid, 0).map_err(trace(tid))?;
         borrowed.away = true;
@@ -203,7 +209,9 @@ impl Tracer {
                 }
                 // All signals are blocked, but SIGSTOP comes through: it stops the process, and this thread when we are done.
                 Some((_, Report::Signal(signal))) => raw::to_system_call(tid, signal).map_err(trace(tid))?,
-                Some((_, Report::Held { .. } | Report::Other)) => raw::to_system_call(tid, 0).map_err(trace(tid))?,
+                Some((_, Report::Held { .. } | Report::Other)) => {
+                    raw::to_system_call(tid, 0).map_err(trace(tid))?
+                }
                 None if raw::sleep_until(deadline) => {}
                 None => return Err(Fault::Silent { tid }),
             }
@@ -226,7 +234,7 @@ impl Tracer {
             let waited = if borrowed.away {
                 self.await_stop(borrowed, deadline)
             } else {
-                self.to_stop(borrowed, deadline)
+                self.run_to_stop(borrowed, deadline)
             };
             match waited {
                 Ok(()) => borrowed.inside = !borrowed.inside,

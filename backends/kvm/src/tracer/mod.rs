@@ -15,14 +15,11 @@ use vmc_process::guardian::{Event, Post};
 use crate::arch::BLOCK;
 use crate::options::Step;
 use crate::wire::{COMMAND, Command, Fault, HEAD, Head, Source, VCPU};
-use page::Page;
-use threads::State;
+pub(crate) use page::Page;
+pub(crate) use threads::State;
 
 /// How long the child waits for the parent to go on after a step.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the child looks out for the next command without sleeping, while it holds the guest.
-const LOOK_OUT: Duration = Duration::from_micros(400);
 
 /// A thread of the VMM.
 #[derive(Debug)]
@@ -76,12 +73,6 @@ impl Tracer {
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));
         while begun && !self.orphan {
-            if self.held {
-                let until = Instant::now() + LOOK_OUT;
-                while !post.pending() && Instant::now() < until {
-                    std::hint::spin_loop();
-                }
-            }
             match post.wait(None) {
                 Event::Line => {
                     let mut command = [0; COMMAND];
@@ -104,7 +95,11 @@ impl Tracer {
     /// False where that was the last command.
     fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
         let done = match command {
-            Some(Command::Stop) => self.hold_with_pages(post).map(|()| true),
+            Some(Command::Stop) => self.hold_with_pages(post).map(|()| {
+                // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for.
+                let _ = self.fill(post);
+                true
+            }),
             Some(Command::Registers) => self.fill(post).map(|()| true),
             Some(Command::Resume) => {
                 self.release();
@@ -129,8 +124,10 @@ impl Tracer {
 
     /// Registers of held vCPUs, in whatever way is left.
     fn fill(&mut self, post: &mut Post) -> Result<(), Fault> {
-        self.from_pages();
-        let Some(missing) = self.vcpus.iter().position(|vcpu| vcpu.source == Source::None) else { return Ok(()) };
+        self.take_pages();
+        let Some(missing) = self.vcpus.iter().position(|vcpu| vcpu.source == Source::None) else {
+            return Ok(());
+        };
         if !self.inject {
             return Err(Fault::Stale { vcpu: i32::try_from(missing).unwrap_or(0) });
         }
@@ -152,10 +149,9 @@ impl Tracer {
         let Some((front, rest)) = self.reply.split_at_mut_checked(HEAD) else { return };
         head.encode(front);
         for (vcpu, place) in self.vcpus.iter().take(count).zip(rest.chunks_exact_mut(VCPU)) {
-            if let Some((source, block)) = place.split_first_mut() {
-                *source = vcpu.source.encode();
-                crate::arch::put(block, VCPU - BLOCK - 1, &vcpu.block);
-            }
+            crate::arch::put(place, 0, &[vcpu.source.encode()]);
+            crate::arch::put(place, 4, &vcpu.tid.unwrap_or(0).to_le_bytes());
+            crate::arch::put(place, VCPU - BLOCK, &vcpu.block);
         }
         let whole = self.reply.get(..HEAD + count * VCPU).unwrap_or_default();
         if !self.orphan && !post.send(whole) {

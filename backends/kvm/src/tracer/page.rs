@@ -30,7 +30,9 @@ enum Use {
     /// The VMM itself has registers stored: nothing is changed.
     Theirs,
     /// We set the field, which had this value.
-    Ours { before: u64 },
+    Ours {
+        before: u64,
+    },
 }
 
 impl Page {
@@ -48,7 +50,10 @@ impl Page {
 
     fn on(&mut self, pid: i32) {
         let mut fields = [0; FIELDS];
-        if self.use_of != Use::Unused || Host::SYNC_WANTED == 0 || memory::read(pid, self.fields(), &mut fields).is_err() {
+        if self.use_of != Use::Unused
+            || Host::SYNC_WANTED == 0
+            || memory::read(pid, self.fields(), &mut fields).is_err()
+        {
             return;
         }
         let before = word(&fields, 0);
@@ -60,8 +65,9 @@ impl Page {
         if before != 0 || word(&fields, 8) != 0 {
             return;
         }
+        let stored = self.stored();
         let Some(place) = self.before.get_mut(..Host::SYNC_LEN) else { return };
-        if memory::read(pid, self.fields() + FIELDS as u64, place).is_err() {
+        if memory::read(pid, stored, place).is_err() {
             return;
         }
         // The mark says whether KVM has stored anything since.
@@ -121,7 +127,7 @@ impl Tracer {
 
     /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
     /// may have changed them since, and a vCPU that has long been paused never stored any.
-    pub(super) fn from_pages(&mut self) {
+    pub(super) fn take_pages(&mut self) {
         let threads = &self.threads;
         for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
             let leaving = threads.iter().any(|thread| {

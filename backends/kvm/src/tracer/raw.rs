@@ -48,7 +48,8 @@ pub(super) enum Report {
 fn call(request: i32, tid: i32, addr: usize, data: usize) -> Result<(), Errno> {
     // SAFETY: the callers below pass numbers, or pointers to objects that outlive the call and have the size that the request
     // reads or writes.
-    let done = unsafe { libc::ptrace(request as _, tid, addr as *mut libc::c_void, data as *mut libc::c_void) };
+    let done =
+        unsafe { libc::ptrace(request as _, tid, addr as *mut libc::c_void, data as *mut libc::c_void) };
     Errno::result(done).map(drop)
 }
 

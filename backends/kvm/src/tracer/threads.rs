@@ -12,7 +12,14 @@ use crate::options::Step;
 use crate::wire::{Fault, Source};
 
 /// The waits before a guest is held once more that was not in `KVM_RUN`.
-const AGAIN: [Duration; 3] = [Duration::from_millis(1), Duration::from_millis(2), Duration::from_millis(4)];
+const AGAIN: [Duration; 6] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+    Duration::from_millis(32),
+];
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +130,7 @@ impl Tracer {
             return Ok(());
         }
         self.hold(post)?;
-        self.from_pages();
+        self.take_pages();
         for wait in AGAIN {
             if self.inject || self.vcpus.iter().all(|vcpu| vcpu.source != Source::None) {
                 break;
@@ -134,7 +141,7 @@ impl Tracer {
                 self.settle();
             }
             self.hold(post)?;
-            self.from_pages();
+            self.take_pages();
         }
         Ok(())
     }
@@ -174,10 +181,9 @@ impl Tracer {
     /// Which held thread runs which vCPU. Threads that are found to run none are let go for good.
     fn match_up(&mut self) {
         for thread in self.threads.iter_mut().filter(|thread| thread.is_held()) {
-            thread.in_run = raw::frame(thread.tid)
-                .ok()
-                .and_then(|frame| Host::system_call(&frame))
-                .and_then(|(number, fd, request)| (number == Host::IOCTL && request == KVM_RUN).then_some(fd));
+            thread.in_run = raw::frame(thread.tid).ok().and_then(|frame| Host::system_call(&frame)).and_then(
+                |(number, fd, request)| (number == Host::IOCTL && request == KVM_RUN).then_some(fd),
+            );
             for vcpu in &mut self.vcpus {
                 if thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd)) {
                     vcpu.tid = Some(thread.tid);

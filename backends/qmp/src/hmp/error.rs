@@ -10,6 +10,14 @@ pub trait Monitor {
     /// # Errors
     /// [`MonitorError`] where no answer came.
     fn hmp(&mut self, line: &str) -> Result<String, MonitorError>;
+
+    /// What it answers to each of some lines. Worth its own way where answers need not be waited for one by one.
+    ///
+    /// # Errors
+    /// [`MonitorError`] where not all answers came.
+    fn hmp_all(&mut self, lines: &[String]) -> Result<Vec<String>, MonitorError> {
+        lines.iter().map(|line| self.hmp(line)).collect()
+    }
 }
 
 /// Why the human monitor did not say what was asked.

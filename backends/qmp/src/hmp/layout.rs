@@ -21,27 +21,56 @@ pub fn layout_by_monitor(monitor: &mut dyn Monitor) -> Result<Layout, MonitorErr
         Ok(ranges) => ranges,
         Err(_) => parse_mtree(&monitor.hmp("info mtree -f")?)?,
     };
-    let mut layout = Layout { how: "QEMU's monitor".to_owned(), ..Layout::default() };
-    for range in ranges.iter().filter(|range| is_ram(range, &ranges)) {
-        if layout.pieces.len() == MAX_PIECES {
-            return Err(MonitorError::TooMany {
-                command: "info mtree -f",
-                things: "ranges of memory",
-                most: MAX_PIECES,
-            });
-        }
-        let host = host_address(monitor, range)?;
-        // A range that ends with the address space would have no length that fits; there is no memory there.
-        let Some(len) = (range.last - range.start).checked_add(1) else { continue };
-        push(&mut layout.pieces, Piece { guest: PhysAddr::new(range.start), len, host });
+    let runs = runs(ranges.iter().filter(|range| is_ram(range, &ranges)));
+    if runs.len() > MAX_PIECES {
+        let (command, things) = ("info mtree -f", "ranges of memory");
+        return Err(MonitorError::TooMany { command, things, most: MAX_PIECES });
     }
-    if layout.pieces.is_empty() {
+    if runs.is_empty() {
         return Err(MonitorError::answer("info mtree -f", "no memory at all"));
     }
-    let summary = monitor.hmp("info memory_size_summary")?;
-    layout.ram_bytes = parse_size(&summary).unwrap_or_else(|| layout.total());
+    // Both ends are asked for: two regions of one name could look as one.
+    let ends = runs.iter().flat_map(|run| [run.start, run.last]);
+    let mut questions: Vec<_> = ends.map(|at| format!("gpa2hva {at:#x}")).collect();
+    questions.push("info memory_size_summary".to_owned());
+    let answers = monitor.hmp_all(&questions)?;
+    let mut layout = Layout { how: "QEMU's monitor".to_owned(), ..Layout::default() };
+    for (run, answers) in runs.iter().zip(answers.as_chunks().0) {
+        let [host, last] = answers;
+        let (host, last) = (host_address(host, run.start, run)?, host_address(last, run.last, run)?);
+        let inside = run.last - run.start;
+        if last.checked_sub(host) != Some(inside) {
+            let what = format!(
+                "{:#x} to {:#x} lie at {host:#x} and {last:#x}, not in one piece",
+                run.start, run.last
+            );
+            return Err(MonitorError::answer("gpa2hva", what));
+        }
+        // One that is all of the address space has no length that fits; it is no memory.
+        let Some(len) = inside.checked_add(1) else { continue };
+        push(&mut layout.pieces, Piece { guest: PhysAddr::new(run.start), len, host });
+    }
+    let told = answers.last().and_then(|summary| parse_size(summary));
     layout.check().map_err(|error| MonitorError::answer("gpa2hva", error.to_string()))?;
+    layout.ram_bytes = told.unwrap_or_else(|| layout.total());
     Ok(layout)
+}
+
+/// Ranges that go on where the one before ends, in the guest and in their region, as one.
+fn runs<'a>(ranges: impl Iterator<Item = &'a FlatRange>) -> Vec<FlatRange> {
+    let mut runs: Vec<FlatRange> = Vec::new();
+    for range in ranges {
+        let follows = |run: &&mut FlatRange| {
+            let behind = (run.last - run.start).checked_add(1);
+            let ends = behind.map(|len| (run.start.checked_add(len), run.offset.checked_add(len)));
+            run.name == range.name && ends == Some((Some(range.start), Some(range.offset)))
+        };
+        match runs.last_mut().filter(follows) {
+            Some(run) => run.last = range.last,
+            None => runs.push(range.clone()),
+        }
+    }
+    runs
 }
 
 /// Is it the guest's memory? A range that is ROM now is, where the same region is RAM elsewhere.
@@ -56,13 +85,10 @@ fn is_ram(range: &FlatRange, all: &[FlatRange]) -> bool {
         }
 }
 
-/// Where a range begins in QEMU's process.
-fn host_address(monitor: &mut dyn Monitor, range: &FlatRange) -> Result<u64, MonitorError> {
-    let answer = monitor.hmp(&format!("gpa2hva {:#x}", range.start))?;
-    let lost = |what: &str| {
-        MonitorError::answer("gpa2hva", format!("{:#x} is {what}, not {}", range.start, range.name))
-    };
-    let found = parse_gpa2hva(&answer)?.ok_or_else(|| lost("no memory"))?;
+/// Where an address of a range lies in QEMU's process.
+fn host_address(answer: &str, at: u64, range: &FlatRange) -> Result<u64, MonitorError> {
+    let lost = |what: &str| MonitorError::answer("gpa2hva", format!("{at:#x} is {what}, not {}", range.name));
+    let found = parse_gpa2hva(answer)?.ok_or_else(|| lost("no memory"))?;
     // The layout has changed between the two questions.
     if found.region != range.name {
         return Err(lost("in another region"));
@@ -134,9 +160,11 @@ mod tests {
         let answers = vec![
             ("info mtree -f -o", tree),
             ("gpa2hva 0x0", host("0x0", "pc.ram", base)),
+            ("gpa2hva 0x9ffff", host("0x9ffff", "pc.ram", base + 0x9_ffff)),
             ("gpa2hva 0xc0000", host("0xc0000", "pc.ram", base + 0xc_0000)),
-            ("gpa2hva 0x100000", host("0x100000", "pc.ram", base + 0x10_0000)),
+            ("gpa2hva 0x7fffffff", host("0x7fffffff", "pc.ram", base + 0x7fff_ffff)),
             ("gpa2hva 0x100000000", host("0x100000000", "pc.ram", base + 0x8000_0000)),
+            ("gpa2hva 0x13fffffff", host("0x13fffffff", "pc.ram", base + 0xbfff_ffff)),
             ("info memory_size_summary", "base memory: 3221225472\r\nplugged memory: 0\r\n".to_owned()),
         ];
         let layout = layout_by_monitor(&mut Known(answers, 0)).unwrap();
@@ -156,6 +184,7 @@ mod tests {
         let answers = vec![
             ("info mtree -f", view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n")),
             ("gpa2hva 0x0", host("0x0", "ram", 0x1000)),
+            ("gpa2hva 0xffff", host("0xffff", "ram", 0x10fff)),
         ];
         let layout = layout_by_monitor(&mut Known(answers, 0)).unwrap();
         assert_eq!(layout.pieces, [piece(0, 0x1_0000, 0x1000)]);
@@ -165,8 +194,9 @@ mod tests {
     #[test]
     fn a_layout_that_does_not_hold_together_is_refused() {
         let of = |tree: String, hva: String| {
-            layout_by_monitor(&mut Known(vec![("info mtree -f -o", tree), ("gpa2hva 0x0", hva)], 0))
-                .unwrap_err()
+            let last = host("0xffff", "ram", 0x10fff);
+            let answers = vec![("info mtree -f -o", tree), ("gpa2hva 0x0", hva), ("gpa2hva 0xffff", last)];
+            layout_by_monitor(&mut Known(answers, 0)).unwrap_err()
         };
         let one = || view("  0000000000000000-000000000000ffff (prio 0, ram): ram\n");
         let wrong = of(one(), "No memory is mapped at address 0x0".to_owned()).to_string();
@@ -174,7 +204,7 @@ mod tests {
         let wrong = of(one(), host("0x0", "rom", 0x1000)).to_string();
         assert!(wrong.contains("another region"), "{wrong}");
         let wrong = of(one(), host("0x0", "ram", u64::MAX - 1)).to_string();
-        assert!(wrong.contains("has no room"), "{wrong}");
+        assert!(wrong.contains("not in one piece"), "{wrong}");
         let empty = of(view("  0000000000000000-0000000000000fff (prio 0, i/o): x\n"), String::new());
         assert!(empty.to_string().contains("no memory at all"), "{empty}");
     }
@@ -193,6 +223,6 @@ mod tests {
         }
         let mut any = Any(tree, 0);
         assert!(matches!(layout_by_monitor(&mut any), Err(MonitorError::TooMany { .. })));
-        assert_eq!(any.1, MAX_PIECES + 1);
+        assert_eq!(any.1, 1);
     }
 }

@@ -35,7 +35,10 @@ impl Qemu {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             match Connection::open(&address, Duration::from_secs(5)) {
-                Ok(connection) => return connection,
+                Ok(mut connection) => {
+                    connection.begin().unwrap();
+                    return connection;
+                }
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -85,7 +88,7 @@ fn last_words_are_understood_wherever_the_line_before_ended() {
 fn a_link_that_is_dropped_lets_go_what_it_held_and_nothing_else() {
     let Some(qemu) = Qemu::start() else { return };
     let mut control = qemu.connect(1);
-    let mut link = Link::new(qemu.connect(0), 0);
+    let mut link = Link::new(qemu.connect(0), 0, Duration::from_secs(20));
     assert_eq!(link.stop(), Ok(true));
     assert!(!control.status().unwrap().running && !link.running());
     assert_eq!(link.stop(), Ok(false));
@@ -93,7 +96,7 @@ fn a_link_that_is_dropped_lets_go_what_it_held_and_nothing_else() {
     assert!(control.status().unwrap().running);
     // Paused by somebody else, it stays so.
     control.execute::<_, Done>("stop", Nothing {}).unwrap();
-    let mut link = Link::new(qemu.connect(0), 0);
+    let mut link = Link::new(qemu.connect(0), 0, Duration::from_secs(20));
     assert_eq!(link.stop(), Ok(true));
     assert_eq!(link.resume(), Ok(()));
     drop(link);

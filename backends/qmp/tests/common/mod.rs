@@ -247,6 +247,9 @@ pub(crate) fn answer(command: &Value) -> Value {
         "query-status" => json!({"return": {"status": "paused", "running": false}}),
         "query-cpus-fast" => json!({"return": [{"cpu-index": 0, "target": "x86_64"}]}),
         "human-monitor-command" if line.starts_with("info mtree") => text(TREE),
+        "human-monitor-command" if line == "gpa2hva 0xffff" => {
+            text("Host virtual address for 0xffff (ram) is 0x10fff\n")
+        }
         "human-monitor-command" if line.starts_with("gpa2hva") => {
             text("Host virtual address for 0x0 (ram) is 0x1000\n")
         }

@@ -36,7 +36,7 @@ const HEADER_BYTES: usize = 20;
 #[derive(Debug)]
 pub(in crate::stack) struct KernelCode<'k, 'm> {
     linux: &'k Linux<'m>,
-    pub(super) rules: Rules<'m>,
+    pub(in crate::stack) rules: Rules<'k>,
     image: Range<VirtAddr>,
     module: Arc<FrameModule>,
     /// Listed when an address outside the image is first met.
@@ -45,20 +45,20 @@ pub(in crate::stack) struct KernelCode<'k, 'm> {
 
 /// What x86_64's frames are followed by.
 #[derive(Debug)]
-pub(super) struct OrcRules<'m> {
+pub(in crate::stack) struct OrcRules<'k> {
     /// Nothing where the kernel was built with frame pointers.
-    table: Option<OrcTable<'m>>,
+    table: Option<OrcTable<'k>>,
     /// How the modules' rules are built, too.
     layout: Option<OrcLayout>,
     /// How registers are stored on each way into the kernel.
-    pub(super) saved: SavedRegisters,
+    pub(in crate::stack) saved: SavedRegisters,
 }
 
 /// How the kernel's frames are followed.
 #[derive(Debug)]
-pub(super) enum Rules<'m> {
+pub(in crate::stack) enum Rules<'k> {
     /// x86_64.
-    Orc(Box<OrcRules<'m>>),
+    Orc(Box<OrcRules<'k>>),
     /// aarch64: by frame records.
     Records(vmc_unwind::aarch64::kernel::SavedRegisters),
 }
@@ -120,7 +120,10 @@ impl<'k, 'm> KernelCode<'k, 'm> {
     }
 
     /// What an address stands in: the kernel or a module of it, and the function there.
-    pub(super) fn named(&self, address: CodeAddress) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
+    pub(in crate::stack) fn named(
+        &self,
+        address: CodeAddress,
+    ) -> (Option<Arc<FrameModule>>, Option<FrameSymbol>) {
         let (at, ip) = (address.address_for_lookup(), address.address());
         let symbol = |name: &[u8], start: VirtAddr| FrameSymbol {
             name: lossless(name),
@@ -252,29 +255,41 @@ fn layout(linux: &Linux<'_>, rules: &[u8]) -> Option<OrcLayout> {
     }
 }
 
+/// Tables of the kernel's image that memory did not lend: read once, since they never change.
+#[derive(Debug)]
+pub(crate) struct OrcCopy {
+    rules: Vec<u8>,
+    places: Vec<u8>,
+}
+
 /// The tables of the kernel's image, lent where memory is; nothing where it has none.
-fn kernel_table<'m>(linux: &Linux<'m>) -> Result<Option<OrcTable<'m>>, LinuxError> {
+fn kernel_table<'k>(linux: &'k Linux<'_>) -> Result<Option<OrcTable<'k>>, LinuxError> {
     let known = &linux.known;
     let (Some(places), Some(places_end), Some(rules), Some(rules_end)) =
         (known.start_orc_places, known.stop_orc_places, known.start_orc, known.stop_orc)
     else {
         return Ok(None);
     };
-    let what = "the kernel's ORC tables";
-    let bytes = |start: VirtAddr, end: VirtAddr| {
-        let len = end.offset_from(start).unwrap_or(0);
-        let lent = usize::try_from(len).ok().filter(|len| *len <= linux.limits().unwind_bytes);
-        match lent.and_then(|len| linux.space().slice(start, len)) {
-            Some(lent) => Ok(Cow::Borrowed(lent)),
-            None => {
-                let read = linux.space().read_vec(start, len, linux.limits().unwind_bytes);
-                read.map(Cow::Owned).map_err(LinuxError::read(what))
-            }
+    let limit = linux.limits().unwind_bytes;
+    let len = |start: VirtAddr, end: VirtAddr| end.offset_from(start).unwrap_or(0);
+    let lent = |start, end| {
+        let len = usize::try_from(len(start, end)).ok().filter(|len| *len <= limit);
+        len.and_then(|len| linux.space().slice(start, len)).map(Cow::Borrowed)
+    };
+    let (rules_bytes, places_bytes) = match (lent(rules, rules_end), lent(places, places_end)) {
+        (Some(rules), Some(places)) => (rules, places),
+        _ => {
+            let read = |start, end| linux.space().read_vec(start, len(start, end), limit);
+            let copy = linux.orc.get(|| {
+                let copy =
+                    || Ok(OrcCopy { rules: read(rules, rules_end)?, places: read(places, places_end)? });
+                copy().map_err(LinuxError::read("the kernel's ORC tables"))
+            })?;
+            (Cow::Borrowed(copy.rules.as_slice()), Cow::Borrowed(copy.places.as_slice()))
         }
     };
-    let rules = bytes(rules, rules_end)?;
-    let layout = layout(linux, &rules).ok_or(LayoutError::NoType { name: "orc_entry".into() })?;
-    Ok(Some(OrcTable::new(bytes(places, places_end)?, places, rules, layout)))
+    let layout = layout(linux, &rules_bytes).ok_or(LayoutError::NoType { name: "orc_entry".into() })?;
+    Ok(Some(OrcTable::new(places_bytes, places, rules_bytes, layout)))
 }
 
 /// Where `struct pt_regs` has which register.

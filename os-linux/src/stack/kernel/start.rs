@@ -17,7 +17,7 @@ use crate::task::Task;
 
 /// Where a thread's kernel part begins.
 #[derive(Clone, Debug)]
-pub(super) enum KernelPart {
+pub(in crate::stack) enum KernelPart {
     /// At these registers, of which the address is the instruction pointer.
     X86_64(vmc_unwind::x86_64::Registers, CodeAddress),
     /// The same, and the stacks that it may stand on.

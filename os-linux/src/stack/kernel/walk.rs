@@ -30,7 +30,7 @@ impl KernelCode<'_, '_> {
 }
 
 impl<'k, 'm> Stacks<'k, 'm> {
-    fn kernel_code(&self) -> Result<&KernelCode<'k, 'm>, LinuxError> {
+    pub(in crate::stack) fn kernel_code(&self) -> Result<&KernelCode<'k, 'm>, LinuxError> {
         self.kernel.get(|| KernelCode::new(self.linux))
     }
 

@@ -1,0 +1,184 @@
+//! What /proc tells of a process that uses KVM: the descriptors of its machine and vCPUs, the pages that these share with it, and the
+//! threads that may run them.
+
+mod permission;
+mod proc_files;
+
+use std::collections::BTreeMap;
+
+use crate::arch::{Arch, Host, KVM_RUN};
+use crate::error::AttachError;
+use crate::tracer::memory;
+pub(crate) use permission::{name, why_not};
+pub(crate) use proc_files::{Doing, doing, stopped_by_signal};
+use proc_files::{Mapping, mappings, read_fds, threads};
+
+/// The most bytes in which an instruction is looked for.
+const MOST_CODE: u64 = 16 << 20;
+
+/// A vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FoundVcpu {
+    /// KVM's number of it.
+    pub(crate) number: u32,
+    pub(crate) fds: Vec<i32>,
+    /// Where its `kvm_run` lies.
+    pub(crate) page: Option<u64>,
+    /// The thread that runs it, where that is certain.
+    pub(crate) tid: Option<i32>,
+}
+
+/// A thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FoundThread {
+    pub(crate) tid: i32,
+    /// Has it a seccomp filter?
+    pub(crate) jailed: bool,
+}
+
+/// A process with a virtual machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) vm: Option<i32>,
+    pub(crate) vcpus: Vec<FoundVcpu>,
+    /// Those that have to be held.
+    pub(crate) threads: Vec<FoundThread>,
+    /// Where an instruction lies that makes a system call.
+    pub(crate) instruction: Option<u64>,
+}
+
+/// Looks at process `pid`.
+pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
+    let name = name(pid).ok_or(AttachError::NoProcess { pid })?;
+    let fds = read_fds(pid, &name)?;
+    let mut vcpus: BTreeMap<u32, FoundVcpu> = BTreeMap::new();
+    let (mut vm, mut secret) = (None, None);
+    for (fd, target) in fds {
+        if target == "anon_inode:kvm-vm" {
+            vm.get_or_insert(fd);
+        } else if let Some(number) = vcpu_number(&target, vcpus.len()) {
+            vcpus.entry(number).or_default().fds.push(fd);
+        } else if target == "/dev/sev" || target.contains("gmem") || target.contains("guest_memfd") {
+            secret = Some(target);
+        }
+    }
+    if vm.is_none() && vcpus.is_empty() {
+        let hint = if name.contains("qemu") {
+            "a QEMU that emulates (TCG) is looked into by its monitor or its gdb stub, as qmp:ADDRESS or gdb:ADDRESS"
+        } else {
+            "give the process that has /dev/kvm open; ls -l /proc/PID/fd shows kvm-vm there"
+        };
+        return Err(AttachError::NoMachine { pid, name, hint });
+    }
+    if vcpus.is_empty() {
+        return Err(AttachError::NoVcpus { pid, name });
+    }
+    if let Some(what) = secret.filter(|_| no_inject) {
+        return Err(AttachError::Secret { pid, name, what });
+    }
+    let mappings = mappings(pid)?;
+    for (number, vcpu) in &mut vcpus {
+        vcpu.number = *number;
+        let mut pages = mappings.iter().filter(|mapping| vcpu_number(&mapping.name, 0) == Some(*number));
+        vcpu.page = pages.next().map(|mapping| mapping.start);
+        let count = 1 + pages.count();
+        if count > 1 {
+            return Err(AttachError::SeveralMachines { pid, name, vcpu: *number, count });
+        }
+    }
+    let mut vcpus: Vec<FoundVcpu> = vcpus.into_values().collect();
+    let threads = who_runs(pid, vm, &mut vcpus);
+    let instruction = instruction(pid, &mappings);
+    Ok(Found { name, vm, vcpus, threads, instruction })
+}
+
+/// The number in `anon_inode:kvm-vcpu:N`; older kernels have no number there, then it is `next`.
+fn vcpu_number(target: &str, next: usize) -> Option<u32> {
+    let rest = target.strip_prefix("anon_inode:kvm-vcpu")?;
+    match rest.strip_prefix(':') {
+        Some(number) => number.parse().ok(),
+        None if rest.is_empty() => u32::try_from(next).ok(),
+        None => None,
+    }
+}
+
+/// The threads that have to be held: those that run vCPUs, where that is known of all, else every thread that may.
+fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<FoundThread> {
+    let all = threads(pid);
+    for thread in &all {
+        if let Some((number, fd, request)) = thread.system_call
+            && number == Host::IOCTL
+            && request == KVM_RUN
+            && let Some(vcpu) =
+                vcpus.iter_mut().find(|vcpu| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+        {
+            vcpu.tid = Some(thread.tid);
+        }
+    }
+    for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.tid.is_none()) {
+        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
+        vcpu.tid = told.filter(|tid| all.iter().any(|thread| thread.tid == *tid));
+    }
+    let certain = vcpus.iter().all(|vcpu| vcpu.tid.is_some());
+    all.iter()
+        .filter(|thread| !certain || vcpus.iter().any(|vcpu| vcpu.tid == Some(thread.tid)))
+        .map(|thread| FoundThread { tid: thread.tid, jailed: thread.jailed })
+        .collect()
+}
+
+/// An instruction that makes a system call: in the vDSO, which every program has, or in any other code.
+fn instruction(pid: u32, mappings: &[Mapping]) -> Option<u64> {
+    let pid = i32::try_from(pid).ok()?;
+    let vdso = |mapping: &&Mapping| mapping.name == "[vdso]";
+    let others = mappings
+        .iter()
+        .filter(|mapping| mapping.executable && !vdso(mapping) && mapping.name != "[vsyscall]");
+    let mut left = MOST_CODE;
+    for mapping in mappings.iter().filter(vdso).chain(others) {
+        let mut at = mapping.start;
+        while at < mapping.end && left > 0 {
+            let len = (mapping.end - at).min(64 << 10);
+            let mut code = vec![0; usize::try_from(len).ok()?];
+            if memory::read(pid, at, &mut code).is_err() {
+                break;
+            }
+            let found = code.windows(Host::SYSTEM_CALL.len()).position(|bytes| bytes == Host::SYSTEM_CALL);
+            if let Some(offset) = found {
+                return Some(at + offset as u64);
+            }
+            at += len;
+            left = left.saturating_sub(len);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vcpus_are_told_by_their_links() {
+        assert_eq!(vcpu_number("anon_inode:kvm-vcpu:12", 3), Some(12));
+        assert_eq!(vcpu_number("anon_inode:kvm-vcpu", 3), Some(3));
+        for other in
+            ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu-stats:1", "anon_inode:kvm-vcpu:x", "/tmp/kvm-vcpu:1"]
+        {
+            assert_eq!(vcpu_number(other, 0), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn this_process_has_no_machine_but_an_instruction() {
+        let pid = std::process::id();
+        let error = find(pid, false).unwrap_err();
+        assert!(matches!(error, AttachError::NoMachine { .. }), "{error}");
+        let at = instruction(pid, &mappings(pid).unwrap()).unwrap();
+        let mut bytes = [0; 4];
+        let bytes = &mut bytes[..Host::SYSTEM_CALL.len()];
+        memory::read(i32::try_from(pid).unwrap(), at, bytes).unwrap();
+        assert_eq!(bytes, Host::SYSTEM_CALL);
+        assert!(matches!(find(u32::MAX / 2, false), Err(AttachError::NoProcess { .. })));
+    }
+}

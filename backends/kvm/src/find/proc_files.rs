@@ -1,0 +1,183 @@
+//! The files of /proc and debugfs that are read, each with a bound.
+//!
+//! Sources: proc(5); `/sys/kernel/debug/kvm/PID-FD/vcpuN/pid` of `virt/kvm/kvm_main.c`.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+
+use super::permission::why_not;
+use crate::arch::{Arch, Host, KVM_RUN};
+use crate::error::AttachError;
+
+/// The most bytes of a file that are read.
+const MOST_BYTES: u64 = 32 << 20;
+/// The most descriptors and threads that are looked at.
+const MOST_ENTRIES: usize = 1 << 16;
+
+/// Flags of a thread in field 9 of `stat`: threads of the kernel's own in the process, which carry the registers of the thread that
+/// made them, but never return to its program. `PF_IO_WORKER`, `PF_USER_WORKER`, `PF_KTHREAD` of `include/linux/sched.h`.
+const WORKERS: u64 = 0x10 | 0x4000 | 0x20_0000;
+
+/// A mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) executable: bool,
+    pub(super) name: String,
+}
+
+/// A thread that runs code of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProcThread {
+    pub(super) tid: i32,
+    pub(super) jailed: bool,
+    /// The system call that it sleeps in, with its first two arguments.
+    pub(super) system_call: Option<(u64, u64, u64)>,
+}
+
+fn text(path: &str) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The descriptors, ascending, and what each leads to.
+pub(super) fn read_fds(pid: u32, name: &str) -> Result<Vec<(i32, String)>, AttachError> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = fs::read_dir(&path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => AttachError::NoProcess { pid },
+        ErrorKind::PermissionDenied => {
+            AttachError::NotPermitted { pid, name: name.to_owned(), why: why_not(pid) }
+        }
+        _ => AttachError::Proc { path, source },
+    })?;
+    let mut fds = Vec::new();
+    for entry in entries.flatten().take(MOST_ENTRIES) {
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path())) {
+            fds.push((number, target.to_string_lossy().into_owned()));
+        }
+    }
+    fds.sort_unstable();
+    Ok(fds)
+}
+
+/// What is mapped where.
+pub(super) fn mappings(pid: u32) -> Result<Vec<Mapping>, AttachError> {
+    let path = format!("/proc/{pid}/maps");
+    let text = text(&path).map_err(|source| AttachError::Proc { path, source })?;
+    Ok(text.lines().filter_map(mapping).collect())
+}
+
+fn mapping(line: &str) -> Option<Mapping> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let executable = words.next()?.contains('x');
+    let name = words.skip(3).collect::<Vec<_>>().join(" ");
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some(Mapping { start: number(start)?, end: number(end)?, executable, name })
+}
+
+/// The threads that run code of the process.
+pub(super) fn threads(pid: u32) -> Vec<ProcThread> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let tids =
+        entries.flatten().take(MOST_ENTRIES).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut threads: Vec<ProcThread> = tids.filter_map(|tid| thread(pid, tid)).collect();
+    threads.sort_unstable_by_key(|thread| thread.tid);
+    threads
+}
+
+fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
+    let (_, flags) = state(pid, tid)?;
+    if flags & WORKERS != 0 {
+        return None;
+    }
+    let status = text(&format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let jailed =
+        status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() != "0");
+    Some(ProcThread { tid, jailed, system_call: system_call(pid, tid) })
+}
+
+/// The state's letter, and the flags.
+fn state(pid: u32, tid: i32) -> Option<(char, u64)> {
+    let stat = text(&format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    // The name stands in parentheses, and may hold some itself.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let letter = fields.next()?.chars().next()?;
+    Some((letter, fields.nth(5)?.parse().ok()?))
+}
+
+fn system_call(pid: u32, tid: i32) -> Option<(u64, u64, u64)> {
+    parse_system_call(&text(&format!("/proc/{pid}/task/{tid}/syscall")).ok()?)
+}
+
+/// `16 0xd 0xae80 …`; `running` and `-1 …` are no system call.
+fn parse_system_call(text: &str) -> Option<(u64, u64, u64)> {
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let mut hex = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    Some((number, hex()?, hex()?))
+}
+
+/// The thread that last ran a vCPU, where debugfs is mounted and may be read.
+pub(super) fn by_debugfs(pid: u32, vm: i32, vcpu: u32) -> Option<i32> {
+    let text = text(&format!("/sys/kernel/debug/kvm/{pid}-{vm}/vcpu{vcpu}/pid")).ok()?;
+    text.trim().parse().ok().filter(|tid| *tid > 0)
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// It is in `KVM_RUN`, and sleeps there.
+    KvmRun,
+    /// It is on a processor: in the guest or not.
+    OnProcessor,
+    /// Neither.
+    Other,
+}
+
+pub(crate) fn doing(pid: u32, tid: i32) -> Doing {
+    let Ok(text) = text(&format!("/proc/{pid}/task/{tid}/syscall")) else { return Doing::Other };
+    if text.starts_with("running") {
+        return Doing::OnProcessor;
+    }
+    match parse_system_call(&text) {
+        Some((number, _, request)) if number == Host::IOCTL && request == KVM_RUN => Doing::KvmRun,
+        _ => Doing::Other,
+    }
+}
+
+/// Is the process stopped, as SIGSTOP does it? A thread that is traced besides has another letter.
+pub(crate) fn stopped_by_signal(pid: u32) -> bool {
+    i32::try_from(pid)
+        .ok()
+        .and_then(|tid| state(pid, tid))
+        .is_some_and(|(letter, _)| matches!(letter, 'T' | 't'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read() {
+        let line = "7f2a-7f2f rw-s 00000000 00:0f 9 anon_inode:kvm-vcpu:1";
+        let name = "anon_inode:kvm-vcpu:1".to_owned();
+        assert_eq!(mapping(line), Some(Mapping { start: 0x7f2a, end: 0x7f2f, executable: false, name }));
+        assert_eq!(mapping("10-20 r-xp 0 0:0 0").unwrap().name, "");
+        for bad in ["", "10 r-xp", "10-20", "x-y r-xp 0 0:0 0"] {
+            assert_eq!(mapping(bad), None, "{bad:?}");
+        }
+        assert_eq!(parse_system_call("16 0xd 0xae80 0x0 0x0\n"), Some((16, 13, KVM_RUN)));
+        assert_eq!(parse_system_call("running\n"), None);
+        assert_eq!(parse_system_call("-1 0x7ffc 0x7f\n"), None);
+    }
+
+    #[test]
+    fn this_thread_is_found() {
+        let threads = threads(std::process::id());
+        assert!(threads.iter().any(|thread| thread.tid == i32::try_from(std::process::id()).unwrap()));
+    }
+}

@@ -1,0 +1,245 @@
+//! Files that a process shares its memory by, mapped here too: the copies out of them, and what happens when such a file
+//! shrinks. One of the places of this crate where `unsafe` stands.
+//!
+//! An access behind the end of a file raises SIGBUS. The handler here knows the mappings of this module: it puts empty memory in
+//! the mapping's place and says that it is lost, and the copy goes on to its end and is thrown away. An access elsewhere is left
+//! to whoever had the handler before, as `vmc_dump::say_when_lost`.
+//!
+//! Memory that the guest never touched has no pages in such a file, and looking at it through a mapping would make some: a look
+//! at all of a large guest could take the host's memory. Long reads that meet such holes are read from the file instead.
+#![allow(
+    unsafe_code,
+    reason = "copies out of shared memory and signal handlers are unsafe by nature; see SAFETY below"
+)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use rustix::fs::{SeekFrom, seek};
+
+/// As many mappings as there can be at a time in this process.
+const MOST: usize = 256;
+
+/// What the handler knows of a mapping.
+struct Known {
+    taken: AtomicBool,
+    start: AtomicUsize,
+    len: AtomicUsize,
+    lost: AtomicBool,
+}
+
+static KNOWN: [Known; MOST] = [const {
+    Known {
+        taken: AtomicBool::new(false),
+        start: AtomicUsize::new(0),
+        len: AtomicUsize::new(0),
+        lost: AtomicBool::new(false),
+    }
+}; MOST];
+
+/// What SIGBUS did before.
+static BEFORE: OnceLock<SigAction> = OnceLock::new();
+
+/// Reads from this length on ask for holes first.
+const LONG: usize = 16 << 10;
+
+/// A part of a file, mapped for reading, that others write to.
+pub(crate) struct Mapped {
+    file: File,
+    offset: u64,
+    map: MmapRaw,
+    known: &'static Known,
+}
+
+impl std::fmt::Debug for Mapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} mapped bytes", self.map.len())
+    }
+}
+
+impl Mapped {
+    /// Maps `len` bytes of `file` from `offset` on.
+    ///
+    /// # Errors
+    /// What the system says, or that there are too many mappings.
+    pub(crate) fn new(file: File, offset: u64, len: usize) -> io::Result<Self> {
+        handle()?;
+        let take = |known: &&Known| !known.taken.swap(true, Ordering::AcqRel);
+        let known = KNOWN.iter().find(take).ok_or_else(|| io::Error::other("too many mappings"))?;
+        match MmapOptions::new().offset(offset).len(len).map_raw_read_only(&file) {
+            Ok(map) => {
+                known.lost.store(false, Ordering::Release);
+                known.start.store(map.as_ptr().addr(), Ordering::Release);
+                known.len.store(map.len(), Ordering::Release);
+                Ok(Self { file, offset, map, known })
+            }
+            Err(error) => {
+                known.taken.store(false, Ordering::Release);
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies what is at `offset` to `buf`. False where that is outside, or the file has shrunk: `buf` is then unspecified.
+    pub(crate) fn copy(&self, offset: usize, buf: &mut [u8]) -> bool {
+        let fits = offset.checked_add(buf.len()).is_some_and(|end| end <= self.map.len());
+        if !fits || self.known.lost.load(Ordering::Acquire) {
+            return false;
+        }
+        if buf.len() >= LONG && !self.is_all_there(offset, buf.len()) {
+            return self.file.read_exact_at(buf, self.offset.saturating_add(offset as u64)).is_ok();
+        }
+        // SAFETY: `offset` and the bytes behind it lie in the mapping, which lives as long as `self`.
+        unsafe { copy(self.map.as_ptr().add(offset), buf) };
+        !self.known.lost.load(Ordering::Acquire)
+    }
+}
+
+impl Mapped {
+    /// Has the file pages for all of these bytes? Where it does not say, it may have none.
+    fn is_all_there(&self, offset: usize, len: usize) -> bool {
+        let start = self.offset.saturating_add(offset as u64);
+        let end = start.saturating_add(len as u64);
+        seek(&self.file, SeekFrom::Hole(start)).is_ok_and(|hole| hole >= end)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // No copy is under way any more: nobody else has a reference.
+        self.known.len.store(0, Ordering::Release);
+        self.known.taken.store(false, Ordering::Release);
+    }
+}
+
+/// Copies bytes that others may write at the same time: each word is read once, whatever it holds then.
+///
+/// # Safety
+/// `from` has to be mapped for `buf.len()` bytes.
+unsafe fn copy(from: *const u8, buf: &mut [u8]) {
+    let mut from = from;
+    let head = from.align_offset(align_of::<u64>()).min(buf.len());
+    let (head, rest) = buf.split_at_mut(head);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    for byte in head {
+        // SAFETY: within what the caller promises.
+        (*byte, from) = unsafe { (ptr::read_volatile(from), from.add(1)) };
+    }
+    for word in words {
+        // SAFETY: within what the caller promises, and aligned since the head was copied.
+        let value = unsafe { ptr::read_volatile(from.cast::<u64>()) };
+        *word = value.to_ne_bytes();
+        // SAFETY: as before.
+        from = unsafe { from.add(8) };
+    }
+    for byte in tail {
+        // SAFETY: within what the caller promises.
+        (*byte, from) = unsafe { (ptr::read_volatile(from), from.add(1)) };
+    }
+}
+
+/// Takes SIGBUS, once.
+fn handle() -> io::Result<()> {
+    static DONE: OnceLock<Result<(), nix::errno::Errno>> = OnceLock::new();
+    let done = DONE.get_or_init(|| {
+        let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER;
+        let action = SigAction::new(SigHandler::SigAction(lost), flags, SigSet::empty());
+        // SAFETY: the handler calls nothing but `mmap` and `sigaction`, reads cells that are set once, and loads and stores
+        // atomic numbers; all of that a handler may do.
+        let before = unsafe { sigaction(Signal::SIGBUS, &action) }?;
+        BEFORE.get_or_init(|| before);
+        Ok(())
+    });
+    done.map_err(io::Error::from)
+}
+
+extern "C" fn lost(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the system gives a handler that was taken with SA_SIGINFO a pointer to a description, for SIGBUS with an address.
+    let at = unsafe { (*info).si_addr() }.addr();
+    let known = KNOWN.iter().find(|known| {
+        let start = known.start.load(Ordering::Acquire);
+        at >= start && at - start < known.len.load(Ordering::Acquire)
+    });
+    if let Some(known) = known {
+        known.lost.store(true, Ordering::Release);
+        let (start, len) = (known.start.load(Ordering::Acquire), known.len.load(Ordering::Acquire));
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the range is that of a mapping of ours that a copy is reading just now, so that it is not given up meanwhile.
+        // It is only ever read through raw pointers.
+        let empty =
+            unsafe { libc::mmap(ptr::without_provenance_mut(start), len, libc::PROT_READ, flags, -1, 0) };
+        if empty != libc::MAP_FAILED {
+            return;
+        }
+    }
+    // Whoever was there before: the access is tried again and ends there.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: what was there before may be there again.
+    let _ = unsafe { sigaction(Signal::SIGBUS, BEFORE.get().unwrap_or(&default)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> File {
+        let fd = nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::empty()).unwrap();
+        let mut file = File::from(fd);
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn bytes_are_copied_from_any_place() {
+        let bytes: Vec<u8> = (0..64 * 4096).map(|i| (i * 7 % 251) as u8).collect();
+        let mapped = Mapped::new(file(&bytes), 4096, 63 * 4096).unwrap();
+        for (offset, len) in
+            [(0, 8192), (1, 30), (7, 8), (8, 9), (4095, 2), (258_047, 1), (258_048, 0), (3, 0), (5, 99_999)]
+        {
+            let mut buf = vec![0; len];
+            assert!(mapped.copy(offset, &mut buf));
+            assert_eq!(buf, bytes[4096 + offset..][..len], "{offset} {len}");
+        }
+        assert!(!mapped.copy(63 * 4096, &mut [0]) && !mapped.copy(usize::MAX, &mut [0]));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_costs_the_mapping_and_nothing_else() {
+        let file = file(&[7; 2 << 20]);
+        let map = |len| Mapped::new(file.try_clone().unwrap(), 0, len).unwrap();
+        let (mapped, other) = (map(2 << 20), map(4096));
+        let mut buf = [0; 64];
+        assert!(mapped.copy(1 << 20, &mut buf) && buf == [7; 64]);
+        file.set_len(4096).unwrap();
+        assert!(!mapped.copy(1 << 20, &mut vec![0; 1 << 20]), "a long read looks first");
+        assert!(!mapped.copy(1 << 20, &mut buf));
+        assert!(!mapped.copy(0, &mut buf), "what is lost stays so");
+        assert!(other.copy(0, &mut buf) && buf == [7; 64], "what is still there is there");
+        // The place is free again for another mapping, which is not lost.
+        drop(mapped);
+        assert!(map(4096).copy(0, &mut buf));
+    }
+
+    #[test]
+    fn memory_that_was_never_touched_gets_no_pages() {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = file(&[7; 4096]);
+        file.set_len(64 << 20).unwrap();
+        let mapped = Mapped::new(file.try_clone().unwrap(), 0, 64 << 20).unwrap();
+        let mut buf = vec![1; 2 << 20];
+        for at in (0..64 << 20).step_by(2 << 20) {
+            assert!(mapped.copy(at, &mut buf));
+            assert!(buf[4096..].iter().all(|byte| *byte == 0) && buf[0] == if at == 0 { 7 } else { 0 });
+        }
+        assert!(file.metadata().unwrap().blocks() <= 8, "{}", file.metadata().unwrap().blocks());
+    }
+}
