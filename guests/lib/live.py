@@ -109,15 +109,26 @@ class Live(Talker):
         return out
 
 
-def seen(pid):
-    """What can be seen of a process from outside, and may not change by being looked at."""
+def seen(pid, wait=0.0):
+    """What can be seen of a process from outside, and may not change by being looked at.
+
+    wait: seconds that it has for closing what others closed.
+    """
+    time.sleep(wait)
     threads = sorted(os.listdir(f'/proc/{pid}/task'))
     lines = {}
     for tid in threads:
         with open(f'/proc/{pid}/task/{tid}/status') as f:
             lines[tid] = [line.strip() for line in f
                           if line.startswith(('TracerPid', 'SigBlk', 'SigIgn', 'SigCgt', 'Seccomp:'))]
-    return {'descriptors': sorted(os.listdir(f'/proc/{pid}/fd')), 'threads': lines}
+    links = {}
+    for fd in os.listdir(f'/proc/{pid}/fd'):
+        try:
+            links[fd] = os.readlink(f'/proc/{pid}/fd/{fd}')
+        except FileNotFoundError:
+            pass
+    return {**{f'descriptor {fd}': link for fd, link in links.items()},
+            **{f'thread {tid}': line for tid, line in lines.items()}}
 
 
 def seen_again(before, pid, seconds=5):
@@ -128,5 +139,7 @@ def seen_again(before, pid, seconds=5):
         if now == before:
             return ''
         if time.time() > end:
-            return f'left behind: {[(k, now[k]) for k in now if now[k] != before[k]]}'
+            names = sorted({*now, *before})
+            return ', '.join(f'{name}: {before.get(name)} is {now.get(name)}' for name in names
+                             if now.get(name) != before.get(name))
         time.sleep(0.02)

@@ -243,7 +243,13 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What it looks like when nothing is being done to it; connections that were closed here are closed there by then.
     pub(crate) fn of(pid: u64) -> Self {
+        std::thread::sleep(Duration::from_millis(300));
+        Self::now(pid)
+    }
+
+    fn now(pid: u64) -> Self {
         let list = |what: &str| {
             let entries = std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap();
             let mut names: Vec<String> =
@@ -272,7 +278,7 @@ impl Seen {
     pub(crate) fn again(&self, pid: u64) {
         let begin = Instant::now();
         loop {
-            let now = Self::of(pid);
+            let now = Self::now(pid);
             if now == *self {
                 return;
             }
