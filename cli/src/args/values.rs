@@ -61,7 +61,11 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 /// A rate in Hertz.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| format!("{text} is no rate in Hz"))?;
-    if (0.1..=10_000.0).contains(&rate) { Ok(rate) } else { Err("0.1 is the least and 10000 the most".to_owned()) }
+    if (0.1..=10_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("0.1 is the least and 10000 the most".to_owned())
+    }
 }
 
 /// A time in seconds, up to a month.

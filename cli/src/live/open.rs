@@ -17,14 +17,12 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
     match named {
         Named::Kvm(pid) => {
             let layout = options.layout.as_deref().map(vmc_process::Layout::parse).transpose();
-            let options = vmc_kvm::AttachOptions {
-                layout: layout.map_err(|why| failed(&why))?,
-                monitor: options.monitor.clone(),
-                no_inject: options.no_inject,
-                patience: options.timeout,
-                ..vmc_kvm::AttachOptions::default()
-            };
-            Ok(Box::new(Kvm::attach(*pid, &options).map_err(|why| failed(&why))?))
+            let mut attach = vmc_kvm::AttachOptions::default();
+            attach.layout = layout.map_err(|why| failed(&why))?;
+            attach.monitor.clone_from(&options.monitor);
+            attach.no_inject = options.no_inject;
+            attach.patience = options.timeout;
+            Ok(Box::new(Kvm::attach(*pid, &attach).map_err(|why| failed(&why))?))
         }
         Named::Gdb(address) => {
             let regions = options.layout.as_deref().map(vmc_gdb::ConnectOptions::parse_regions).transpose();

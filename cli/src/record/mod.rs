@@ -83,9 +83,10 @@ pub(crate) fn run(
     };
     // Before anything is recorded: it would be a pity to find out afterwards.
     let file = match &options.output {
-        Some(path) => Some(File::create(path).map_err(|why| {
-            Failure::Said(format!("{}: it cannot be written: {why}", path.display()))
-        })?),
+        Some(path) => Some(
+            File::create(path)
+                .map_err(|why| Failure::Said(format!("{}: it cannot be written: {why}", path.display())))?,
+        ),
         None => None,
     };
     let moment = Moment::new(guest);
@@ -101,7 +102,9 @@ pub(crate) fn run(
         }
     };
     if !guest.running() {
-        question.notes.warning(&format_args!("{}: the guest is paused: every sample will be alike", question.name()));
+        question
+            .notes
+            .warning(&format_args!("{}: the guest is paused: every sample will be alike", question.name()));
     }
     if let (Some(pid), Some(linux)) = (options.pid, linux) {
         linux.process(pid).map_err(|source| Failure::Guest { target: question.name().to_owned(), source })?;

@@ -70,7 +70,8 @@ impl<'g> Moment<'g> {
     fn read_in_page(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
         let (page, into) = (addr.align_down(PAGE as u64), addr.offset_in(PAGE as u64) as usize);
         let copy = |kept: &Page, buf: &mut [u8]| {
-            let part = kept.get(into..into + buf.len()).ok_or(PhysError::NoMemory { addr, len: buf.len() })?;
+            let part =
+                kept.get(into..into + buf.len()).ok_or(PhysError::NoMemory { addr, len: buf.len() })?;
             buf.copy_from_slice(part);
             Ok(())
         };

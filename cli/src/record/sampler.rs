@@ -215,7 +215,9 @@ impl<'a> Sampler<'a> {
         let thread = self.thread(&held.task, tid)?;
         let met = Met { cpu: held.cpu, thread: (tid != 0).then_some(thread), kernel };
         let pid = self.profile.threads.get(thread).map(|thread| thread.pid);
-        if self.wanted.pid.is_some() && self.wanted.pid != pid || self.wanted.cpu.is_some_and(|cpu| cpu != held.cpu) {
+        if self.wanted.pid.is_some() && self.wanted.pid != pid
+            || self.wanted.cpu.is_some_and(|cpu| cpu != held.cpu)
+        {
             self.counts.others += 1;
             return Some(met);
         }
@@ -329,7 +331,8 @@ impl<'a> Sampler<'a> {
         }
         let pid = task.pid().ok()?;
         let process = if pid == tid { name.clone() } else { Self::leader(task, &name) };
-        let number = self.profile.threads.number(Thread { pid, tid, name: name.clone(), process, started })?;
+        let number =
+            self.profile.threads.number(Thread { pid, tid, name: name.clone(), process, started })?;
         let pages = self.threads.get(&task.address()).map_or(FIRST_PAGES, |known| known.pages);
         self.threads.insert(task.address(), Known { started, name, number, pages });
         Some(number)

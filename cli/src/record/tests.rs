@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vmc::arch::x86_64::Registers as X86;
 use vmc::vcpu::VcpuError;
 use vmc::{
-    LiveError, LiveFacts, LiveGuest, PhysAddr, PhysError, PhysMemory, Region, Registers, VirtAddr, Vcpus,
+    LiveError, LiveFacts, LiveGuest, PhysAddr, PhysError, PhysMemory, Region, Registers, Vcpus, VirtAddr,
 };
 use vmc_dump::{Image, OpenOptions};
 use vmc_linux::Linux;
@@ -147,7 +147,8 @@ fn samples_are_of_the_moment_at_which_the_guest_stood() {
     for (key, count) in sampler.profile.sorted() {
         assert_eq!(count, 20);
         let places = sampler.profile.stacks.get(key.stack).unwrap();
-        let places: Vec<u64> = places.iter().map(|place| sampler.profile.places.get(*place).unwrap().address).collect();
+        let places: Vec<u64> =
+            places.iter().map(|place| sampler.profile.places.get(*place).unwrap().address).collect();
         let expected = &expected[&key.cpu];
         assert_eq!(places.len(), expected.len());
         // A return address is looked up one byte before it.

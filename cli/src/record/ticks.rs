@@ -39,7 +39,8 @@ impl Ticks {
     pub(crate) fn next(&mut self, now: Instant) -> Instant {
         let late = now.saturating_duration_since(self.beat(self.next + 1)).as_nanos();
         if now > self.beat(self.next + 1) {
-            let beats = u64::try_from(late / self.period.as_nanos().max(1)).unwrap_or(u64::MAX).saturating_add(1);
+            let beats =
+                u64::try_from(late / self.period.as_nanos().max(1)).unwrap_or(u64::MAX).saturating_add(1);
             self.missed = self.missed.saturating_add(beats);
             self.next = self.next.saturating_add(beats);
         }

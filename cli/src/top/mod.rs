@@ -16,15 +16,8 @@ use round::Round;
 use screen::{Asked, Screen};
 
 /// What is sampled: threads, without their stacks.
-const WANTED: Wanted = Wanted {
-    pid: None,
-    cpu: None,
-    kernel: true,
-    user: true,
-    idle: false,
-    stacks: false,
-    demangled_bytes: 0,
-};
+const WANTED: Wanted =
+    Wanted { pid: None, cpu: None, kernel: true, user: true, idle: false, stacks: false, demangled_bytes: 0 };
 
 /// Shows rounds until there were as many as `options` ask for, or `until` is over.
 pub(crate) fn run(

@@ -110,7 +110,12 @@ impl Round {
         let pause = self.pause.map_or_else(String::new, |pause| {
             format!(", the guest stood {:.2} ms for each", pause.as_secs_f64() * 1000.0)
         });
-        let mut lines = vec![format!("{}: {} samples of {} CPUs{pause}", printable(target), self.samples, self.cpus.len())];
+        let mut lines = vec![format!(
+            "{}: {} samples of {} CPUs{pause}",
+            printable(target),
+            self.samples,
+            self.cpus.len()
+        )];
         let shares = |share: &Share| {
             format!(
                 "{:5.1} % busy: {:5.1} user, {:5.1} kernel; {:5.1} idle",

@@ -53,10 +53,8 @@ pub(crate) fn fold(profile: &Profile, per: Per) -> BTreeMap<Vec<Part>, u64> {
 /// Writes the stacks; functions of the kernel end in `_[k]`, by which flame graphs colour them.
 pub(crate) fn write(profile: &Profile, per: Per, out: &mut dyn Write) -> io::Result<()> {
     for (stack, count) in fold(profile, per) {
-        let names: Vec<String> = stack
-            .into_iter()
-            .map(|part| if part.kernel { part.name + "_[k]" } else { part.name })
-            .collect();
+        let names: Vec<String> =
+            stack.into_iter().map(|part| if part.kernel { part.name + "_[k]" } else { part.name }).collect();
         writeln!(out, "{} {count}", names.join(";"))?;
     }
     Ok(())

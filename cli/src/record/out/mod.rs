@@ -25,12 +25,8 @@ impl Form {
     /// Which endings there are.
     pub(crate) fn of(path: &Path) -> Result<Self, String> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let endings = [
-            (".svg", Self::Svg),
-            (".folded", Self::Folded),
-            (".pb.gz", Self::Pprof),
-            (".txt", Self::Perf),
-        ];
+        let endings =
+            [(".svg", Self::Svg), (".folded", Self::Folded), (".pb.gz", Self::Pprof), (".txt", Self::Perf)];
         let found = endings.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, form)| *form);
         found.ok_or_else(|| {
             format!(

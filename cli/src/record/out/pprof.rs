@@ -157,7 +157,8 @@ fn signed(number: u64) -> i64 {
 /// The recording as a document.
 pub(crate) fn document(profile: &Profile, times: Times) -> Document {
     let mut strings = Strings::new();
-    let mut value = |kind: &str, unit: &str| ValueType { kind: strings.number(kind), unit: strings.number(unit) };
+    let mut value =
+        |kind: &str, unit: &str| ValueType { kind: strings.number(kind), unit: strings.number(unit) };
     let (counted, timed) = (value("samples", "count"), value("cpu", "nanoseconds"));
     let mut limits: HashMap<u32, u64> = HashMap::new();
     for place in profile.places.iter() {

@@ -52,7 +52,13 @@ struct Placed<'n> {
 }
 
 /// Writes the flame graph.
-pub(crate) fn write(profile: &Profile, per: Per, title: &str, subtitle: &str, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(
+    profile: &Profile,
+    per: Per,
+    title: &str,
+    subtitle: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut root = Node::default();
     for (stack, count) in fold(profile, per) {
         root.add(&stack, count);
@@ -116,7 +122,8 @@ fn fitting(name: &str, width: f64) -> String {
 /// Warm colours for programs, cooler ones for the kernel, grey for what stands below the frames; the same name, the same colour.
 fn colour(one: &Placed<'_>) -> String {
     // FNV-1a, of which a few bits are enough.
-    let mixed = one.name.bytes().fold(0x811c_9dc5u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let mixed =
+        one.name.bytes().fold(0x811c_9dc5u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let (first, second) = (mixed >> 8 & 63, mixed >> 16 & 63);
     let (red, green, blue) = match (one.root, one.node.kernel) {
         (true, _) => (206, 206, 200 + first / 4),
@@ -149,7 +156,10 @@ fn head(height: f64, title: &str, subtitle: &str, out: &mut dyn Write) -> io::Re
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" version=\"1.1\" width=\"{WIDTH}\" height=\"{height:.0}\" viewBox=\"0 0 {WIDTH} {height:.0}\" font-family=\"Verdana, DejaVu Sans, sans-serif\" font-size=\"11\">"
     )?;
-    writeln!(out, "<style>g rect:hover{{stroke:#000;stroke-width:.6;cursor:pointer}} text{{pointer-events:none;fill:#111}} .button{{pointer-events:all;cursor:pointer;fill:#555}}</style>")?;
+    writeln!(
+        out,
+        "<style>g rect:hover{{stroke:#000;stroke-width:.6;cursor:pointer}} text{{pointer-events:none;fill:#111}} .button{{pointer-events:all;cursor:pointer;fill:#555}}</style>"
+    )?;
     writeln!(out, "<rect width=\"100%\" height=\"100%\" fill=\"#fbfaf6\"/>")?;
     writeln!(
         out,
@@ -163,8 +173,15 @@ fn head(height: f64, title: &str, subtitle: &str, out: &mut dyn Write) -> io::Re
         WIDTH / 2.0,
         escaped(&vmc::text::printable(subtitle).to_string())
     )?;
-    writeln!(out, "<text class=\"button\" id=\"all\" x=\"{MARGIN}\" y=\"20\" visibility=\"hidden\">show all</text>")?;
-    writeln!(out, "<text class=\"button\" id=\"search\" x=\"{:.0}\" y=\"20\" text-anchor=\"end\">search</text>", WIDTH - MARGIN)?;
+    writeln!(
+        out,
+        "<text class=\"button\" id=\"all\" x=\"{MARGIN}\" y=\"20\" visibility=\"hidden\">show all</text>"
+    )?;
+    writeln!(
+        out,
+        "<text class=\"button\" id=\"search\" x=\"{:.0}\" y=\"20\" text-anchor=\"end\">search</text>",
+        WIDTH - MARGIN
+    )?;
     writeln!(out, "<script><![CDATA[{SCRIPT}]]></script>\n<g id=\"frames\">")
 }
 

@@ -122,7 +122,11 @@ fn perf_text_is_read_by_the_rules_of_stackcollapse() {
         } else if let Some(found) = frame.captures(line) {
             let function = found.get(2).unwrap().as_str();
             names.push(function.rsplit_once("+0x").map_or(function, |(name, _)| name));
-            assert_eq!(u64::from_str_radix(&found[1], 16).unwrap() >> 48 & 1, u64::from(found[1].len() == 16), "{line}");
+            assert_eq!(
+                u64::from_str_radix(&found[1], 16).unwrap() >> 48 & 1,
+                u64::from(found[1].len() == 16),
+                "{line}"
+            );
         } else {
             let found = event.captures(line).unwrap_or_else(|| panic!("neither event nor frame: {line}"));
             assert!(["10", "11"].contains(&&found[3]) && &found[2] == "10", "{line}");
@@ -170,7 +174,10 @@ fn pprof_reads_what_is_written() {
     if Command::new("go").arg("version").output().is_err() {
         let why = "go is not installed: no pprof to read the profile with";
         assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("pprof_reads_what_is_written skipped: {why}\n").as_bytes());
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("pprof_reads_what_is_written skipped: {why}\n").as_bytes(),
+        );
         return;
     }
     let dir = std::env::temp_dir().join(format!("vmc-pprof-{}", std::process::id()));
@@ -179,7 +186,13 @@ fn pprof_reads_what_is_written() {
     let times = Times { start: 1_700_000_000_000_000_000, duration: 100_000_000, period: 10_000_000 };
     pprof::write(&profile(), times, &mut std::fs::File::create(&path).unwrap()).unwrap();
     let pprof = |words: &[&str]| {
-        let made = Command::new("go").args(["tool", "pprof"]).args(words).arg(&path).env("HOME", &dir).output().unwrap();
+        let made = Command::new("go")
+            .args(["tool", "pprof"])
+            .args(words)
+            .arg(&path)
+            .env("HOME", &dir)
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&made.stderr).into_owned();
         assert!(made.status.success(), "{said}");
         String::from_utf8(made.stdout).unwrap()
@@ -191,7 +204,9 @@ fn pprof_reads_what_is_written() {
     assert!(raw.contains("comm:[prog]") && raw.contains("pid:[10]") && raw.contains("cpu:[1]"), "{raw}");
     assert!(raw.contains("[kernel.kallsyms] abababab") && raw.contains("/lib/libc.so.6 abababab"), "{raw}");
     let top = pprof(&["-top", "-sample_index=samples"]);
-    let line = |name: &str| top.lines().find(|line| line.trim_end().ends_with(name)).unwrap_or_else(|| panic!("{top}")).to_owned();
+    let line = |name: &str| {
+        top.lines().find(|line| line.trim_end().ends_with(name)).unwrap_or_else(|| panic!("{top}")).to_owned()
+    };
     assert!(line("work").split_whitespace().next() == Some("7"), "{top}");
     assert!(line("main").contains("100%"), "{top}");
     std::fs::remove_dir_all(&dir).unwrap();
