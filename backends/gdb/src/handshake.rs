@@ -1,6 +1,6 @@
 //! The first questions to a stub: what it can do, who its vCPUs are, whose addresses it reads, where the guest has memory.
 
-use vmc::{PhysAddr, Region};
+use vmc::Region;
 use vmc_qmp::hmp::layout_by_monitor;
 
 use crate::description::Description;
