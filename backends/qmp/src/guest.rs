@@ -169,8 +169,9 @@ impl Vcpus for Qmp {
 
 impl LiveGuest for Qmp {
     fn stop(&self) -> Result<(), LiveError> {
-        let mut link = self.link();
-        if link.stop()? {
+        // The connection is let go before memory is locked: reads take both in the other order.
+        let stopped = self.link().stop()?;
+        if stopped {
             self.memory.forget();
         }
         Ok(())
