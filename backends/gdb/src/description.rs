@@ -148,16 +148,19 @@ impl Reader {
 
     fn finish(mut self) -> Result<Description, String> {
         self.found.sort_by_key(|(number, ..)| *number);
-        if let Some([(number, ..), _]) = self.found.array_windows::<2>().find(|[a, b]| a.0 == b.0) {
-            return Err(format!("two registers have the number {number}"));
-        }
         let mut registers = HashMap::with_capacity(self.found.len());
-        let mut offset = 0;
+        let (mut offset, mut last) = (0, None);
         for (number, name, bits) in self.found {
             let size = bits.div_ceil(8) as usize;
+            // Names of the same number are names of the same register.
+            let place = last.filter(|last: &Place| last.number == number).unwrap_or_else(|| {
+                let place = Place { number, offset, size };
+                offset += size;
+                place
+            });
+            last = Some(place);
             // Of two with the same name the first counts.
-            registers.entry(name).or_insert(Place { number, offset, size });
-            offset += size;
+            registers.entry(name).or_insert(place);
         }
         Ok(Description { architecture: self.architecture, registers })
     }
@@ -192,6 +195,10 @@ mod tests {
         assert_eq!(description.find(&["late"]), place(40, 22, 2));
         assert_eq!(description.find(&["after"]), place(41, 24, 8));
         assert_eq!(description.find(&["x"]), None);
+        let alias = r#"<t><reg name="b" bitsize="64" regnum="7"/><reg name="a" bitsize="32"/><reg name="c" bitsize="64" regnum="7"/></t>"#;
+        let alias = read(&[("target.xml", alias)]).unwrap();
+        assert_eq!((alias.find(&["b"]), alias.find(&["c"])), (place(7, 0, 8), place(7, 0, 8)));
+        assert_eq!(alias.find(&["a"]), place(8, 8, 4));
     }
 
     #[test]
@@ -212,7 +219,6 @@ mod tests {
             r#"<t><reg name="a" bitsize="99999999"/></t>"#,
             r#"<t><reg name="a" bitsize="8" regnum="-1"/></t>"#,
             r#"<t><reg name="a" bitsize="8" regnum="4294967295"/></t>"#,
-            r#"<t><reg name="a" bitsize="8" regnum="1"/><reg name="b" bitsize="8" regnum="1"/></t>"#,
         ] {
             assert!(!of(wrong).is_empty(), "{wrong}");
         }

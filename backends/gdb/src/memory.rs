@@ -16,6 +16,8 @@ const MAX_PAGES: usize = 1 << 14;
 const BULK: usize = 1 << 16;
 /// The largest piece that is asked for.
 const MAX_PIECE: usize = 1 << 15;
+/// Pages that are read ahead.
+const AHEAD: u64 = 15;
 /// Pieces that are asked for together.
 const MAX_BATCH: usize = 1 << 10;
 
@@ -76,7 +78,16 @@ impl Pages {
         }
         let Some(last) = (buf.len() as u64).checked_sub(1) else { return Ok(()) };
         let wanted = (addr.get() / PAGE)..=((addr.get() + last) / PAGE);
-        let missing: Vec<u64> = wanted.filter(|page| !self.pages.contains_key(page)).collect();
+        let mut missing: Vec<u64> = wanted.filter(|page| !self.pages.contains_key(page)).collect();
+        // Who goes on where the last page ended goes on further: the way to the stub is long, and many pages fit on it.
+        if let (Some(&first), Some(&last)) = (missing.first(), missing.last())
+            && first.checked_sub(1).is_some_and(|before| self.pages.contains_key(&before))
+        {
+            let ahead = (last + 1)..=(last + AHEAD);
+            missing.extend(ahead.filter(|page| {
+                !self.pages.contains_key(page) && covers(regions, page.saturating_mul(PAGE), PAGE as usize)
+            }));
+        }
         if !missing.is_empty() {
             let link = link.map_err(|reason| PhysError::Failed { addr, reason })?;
             if self.pages.len() + missing.len() > MAX_PAGES {

@@ -200,6 +200,13 @@ impl Plan {
                     ..aarch64::Registers::default()
                 };
                 fill(&mut registers.x, general);
+                // The stack pointer in use is in `sp`; QEMU has its own level's register as of the last change of levels.
+                match registers.pstate & 0x1f {
+                    // EL0t and EL1t use SP_EL0, EL1h uses SP_EL1.
+                    0 | 4 => registers.sp_el0 = sp.or(sp_el0),
+                    5 => registers.sp_el1 = sp.or(sp_el1),
+                    _ => {}
+                }
                 Some(Registers::Aarch64(registers))
             }
         }
@@ -272,5 +279,12 @@ mod tests {
         assert_eq!((registers.x[0], registers.x[30], registers.sp, registers.pc), (0, 30, 31, 32));
         assert_eq!((registers.pstate, registers.ttbr0, registers.mair), (33, Some(34), Some(42)));
         assert_eq!(plan.assemble(&[None; 43]), None, "no program counter");
+        // The stack pointer in use is the one of its level: pstate EL0t, EL1t, EL1h, EL2h.
+        for (pstate, sp_el0, sp_el1) in [(0, 31, 38), (4, 31, 38), (5, 37, 31), (9, 37, 38)] {
+            let mut values = values.clone();
+            values[33] = Some(0x6000_03c0 | pstate);
+            let Some(Registers::Aarch64(registers)) = plan.assemble(&values) else { panic!("no registers") };
+            assert_eq!((registers.sp_el0, registers.sp_el1), (Some(sp_el0), Some(sp_el1)), "{pstate}");
+        }
     }
 }

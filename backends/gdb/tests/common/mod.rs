@@ -7,6 +7,8 @@
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
+pub(crate) mod server;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -144,6 +146,76 @@ impl Guest {
                 return Err(format!("it is {now}, not {status}"));
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// An aarch64 machine that runs a few instructions, which put known values into its registers and then stay where they are.
+    pub(crate) fn bare_aarch64() -> Option<Self> {
+        if Command::new("qemu-system-aarch64").arg("--version").output().is_err() {
+            skip("qemu-system-aarch64 is not there");
+            return None;
+        }
+        // movz x0, #low; movk x0, #high, lsl 16
+        let load = |value: u32| [0xd280_0000 | (value & 0xffff) << 5, 0xf2a0_0000 | (value >> 16) << 5];
+        let into =
+            |value: u32, register: u32| [load(value).as_slice(), &[0xd518_0000 | register << 5]].concat();
+        // Op0, Op1, CRn, CRm, Op2 as MSR has them, without Op0's high bit.
+        let system = |op1: u32, crn: u32, crm: u32, op2: u32| 1 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2;
+        let mut code: Vec<u32> = [
+            into(0x4100_0000, system(0, 2, 0, 0)),
+            into(0x4200_0000, system(0, 2, 0, 1)),
+            into(0x3510, system(0, 2, 0, 2)),
+            into(0x5000, system(0, 4, 1, 0)),
+            into(0x6000, system(0, 13, 0, 4)),
+            into(0x7000, system(3, 13, 0, 2)),
+            into(0x4000_8000, system(0, 12, 0, 0)),
+            into(0x44ff, system(0, 10, 2, 0)),
+            load(0x4000_9000).to_vec(),
+        ]
+        .concat();
+        // mov sp, x0; movz x1, #0x1111; movz x29, #0x2929; b .
+        code.extend([0x9100_001f, 0xd280_0001 | 0x1111 << 5, 0xd280_001d | 0x2929 << 5, 0x1400_0000]);
+        let folder = folder();
+        let program = folder.join("program");
+        std::fs::write(&program, code.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
+            .unwrap();
+        let socket = |name: &str| format!("unix:{},server=on,wait=off", folder.join(name).display());
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args([
+            "-accel",
+            "tcg",
+            "-M",
+            "virt",
+            "-cpu",
+            "cortex-a57",
+            "-smp",
+            "2",
+            "-m",
+            "64",
+            "-nodefaults",
+        ]);
+        command.args(["-no-user-config", "-display", "none", "-daemonize", "-device"]);
+        command.arg(format!("loader,file={},addr=0x40200000,cpu-num=0,force-raw=on", program.display()));
+        command.args(["-qmp", &socket("qmp.sock"), "-gdb", &socket("gdb.sock")]);
+        command.arg("-pidfile").arg(folder.join("qemu.pid"));
+        assert!(command.status().unwrap().success(), "QEMU did not start");
+        std::thread::sleep(Duration::from_millis(300));
+        Some(Self::at(folder, PathBuf::new()))
+    }
+
+    /// Says one thing to the stub as another client would, and leaves: the guest is let run.
+    pub(crate) fn say_to_stub(&self, question: &str) {
+        let mut stub = UnixStream::connect(self.stub()).unwrap();
+        stub.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let packet = |data: &str| {
+            let sum = data.bytes().fold(0u8, |sum, byte| sum.wrapping_add(byte));
+            format!("${data}#{sum:02x}")
+        };
+        let mut buf = [0; 4096];
+        for data in [question, "D;1"] {
+            stub.write_all(packet(data).as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            let _ = std::io::Read::read(&mut stub, &mut buf).unwrap();
         }
     }
 

@@ -1,0 +1,164 @@
+//! Linux guests seen through QEMU's stub while they are held: what they say of themselves, as on an image of the same moment; by
+//! packets, by QEMU's process, and on aarch64.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    reason = "tests may panic"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::Guest;
+use serde_json::Value;
+use vmc::{LiveGuest, PhysAddr, PhysMemory, Registers, Vcpus};
+use vmc_gdb::{ConnectOptions, Gdb};
+use vmc_linux::Linux;
+
+/// Processes and the frames of their stacks.
+fn seen(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> (BTreeMap<u32, String>, Vec<String>) {
+    let linux = Linux::open(memory, vcpus).unwrap();
+    let tasks: Vec<_> = linux.processes().unwrap().map(|task| task.unwrap()).collect();
+    let names = tasks.iter().map(|task| (task.pid().unwrap(), task.name().unwrap())).collect();
+    let deep: Vec<_> =
+        tasks.into_iter().filter(|task| task.name().is_ok_and(|name| name == "deep")).collect();
+    let stacks = linux.stacks(&deep);
+    let mut frames = Vec::new();
+    for task in &deep {
+        let stack = stacks.stack(task, false, &mut vmc_unwind::Cache::new());
+        frames.extend(stack.frames.iter().map(|frame| format!("{frame:?}")));
+    }
+    (names, frames)
+}
+
+fn holds(truth: &Value, names: &BTreeMap<u32, String>) {
+    for told in truth["processes"].as_array().unwrap() {
+        let (pid, name) = (told["pid"].as_u64().unwrap() as u32, told["comm"].as_str().unwrap());
+        // The collector is gone or about to go; of kernel threads /proc tells more than their 15 characters.
+        let found = names.get(&pid);
+        let same = found
+            .is_some_and(|found| found == name || (found.len() == 15 && name.starts_with(found.as_str())));
+        assert!(same || name == "collect" || told["kernel_thread"] == true, "{pid} is {found:?}, not {name}");
+    }
+}
+
+#[test]
+fn a_held_guest_is_what_its_image_is() {
+    let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", false) else { return };
+    let truth = guest.truth();
+    let image = guest.image();
+    let expected = seen(&image, &image);
+    assert!(expected.1.len() > 40, "{}", expected.1.len());
+    holds(&truth, &expected.0);
+    for process in [false, true] {
+        let options = ConnectOptions { process, ..ConnectOptions::default() };
+        let gdb = Gdb::connect(&guest.stub(), &options).unwrap();
+        let found = seen(&gdb, &gdb);
+        assert_eq!(found, expected, "by the process: {process}");
+        let facts = gdb.facts();
+        if process && facts.pid.is_none() {
+            common::skip("QEMU's memory may not be read by this user");
+        } else {
+            assert_eq!(facts.pid, process.then_some(guest.pid() as u32));
+        }
+        gdb.detach().unwrap();
+        assert_eq!(guest.status(), "paused");
+    }
+}
+
+#[test]
+fn a_running_guest_is_read_from_its_process() {
+    let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", true) else { return };
+    guest.wait_for("running", Duration::from_secs(5)).unwrap();
+    let gdb = Gdb::connect(&guest.stub(), &ConnectOptions::default()).unwrap();
+    let (stopped, _) = seen(&gdb, &gdb);
+    assert_eq!(guest.status(), "paused");
+    gdb.resume().unwrap();
+    assert_eq!(guest.status(), "running");
+    if gdb.facts().pid.is_none() {
+        return common::skip("QEMU's memory may not be read by this user");
+    }
+    // New bytes each time, and the guest runs on.
+    gdb.forget();
+    let mut page = [0; 4096];
+    gdb.read(PhysAddr::new(0x10_0000), &mut page).unwrap();
+    assert_eq!(guest.status(), "running");
+    gdb.stop().unwrap();
+    assert_eq!(guest.status(), "paused");
+    let (again, _) = seen(&gdb, &gdb);
+    assert_eq!(again.len(), stopped.len());
+    holds(&guest.truth(), &again);
+    // Somebody else lets it run, and stops it again: it is not ours to resume, nor to hold.
+    drop(gdb);
+    guest.wait_for("running", Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn what_others_do_meanwhile_is_noticed() {
+    let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", false) else { return };
+    let gdb =
+        Gdb::connect(&guest.stub(), &ConnectOptions { process: false, ..ConnectOptions::default() }).unwrap();
+    let before = gdb.registers(0).unwrap();
+    // Paused when it was found: it stays so through resume.
+    gdb.resume().unwrap();
+    assert!(!gdb.running());
+    assert_eq!(guest.status(), "paused");
+    assert_eq!(gdb.registers(0).unwrap(), before);
+    // Somebody lets it run under us: our next byte stops it and is lost; the answer comes all the same, and in the end it runs.
+    guest.qmp("cont", serde_json::json!({}));
+    assert_eq!(guest.status(), "running");
+    let mut bytes = [0; 64];
+    gdb.read(PhysAddr::new(0x20_0000), &mut bytes).unwrap();
+    let text = guest.monitor("xp /1gx 0x200000");
+    let told = text.trim().rsplit("0x").next().unwrap();
+    assert_eq!(u64::from_str_radix(told, 16).unwrap(), u64::from_le_bytes(bytes[..8].try_into().unwrap()));
+    gdb.detach().unwrap();
+    guest.wait_for("running", Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn stubs_that_agreed_on_several_processes_are_left_all_the_same() {
+    let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", true) else { return };
+    // What gdb itself does: QEMU remembers it for those that come after.
+    guest.say_to_stub("qSupported:multiprocess+");
+    guest.wait_for("running", Duration::from_secs(5)).unwrap();
+    for _ in 0..20 {
+        let gdb = Gdb::connect(&guest.stub(), &ConnectOptions::default()).unwrap();
+        assert!(gdb.thread(0).unwrap().starts_with('p'), "{:?}", gdb.thread(0));
+        gdb.registers(1).unwrap();
+        gdb.detach().unwrap();
+        assert_eq!(guest.status(), "running");
+    }
+}
+
+#[test]
+fn an_aarch64_machine_is_what_its_monitor_says() {
+    let Some(mut guest) = Guest::bare_aarch64() else { return };
+    let gdb = Gdb::connect(&guest.stub(), &ConnectOptions::default()).unwrap();
+    assert_eq!(gdb.regions(), [vmc::Region { start: PhysAddr::new(1 << 30), len: 64 << 20 }]);
+    assert_eq!(gdb.count(), 2);
+    assert!(gdb.facts().warnings.is_empty(), "{:?}", gdb.facts().warnings);
+    // The program's own word: what it put into the registers.
+    let Registers::Aarch64(registers) = gdb.registers(0).unwrap() else { panic!("not aarch64") };
+    assert_eq!((registers.x[1], registers.x[29]), (0x1111, 0x2929));
+    assert_eq!(registers.ttbr0, Some(0x4100_0000));
+    assert_eq!(registers.ttbr1, Some(0x4200_0000));
+    assert_eq!(registers.tcr, Some(0x3510));
+    assert_eq!(registers.sp_el0, Some(0x5000));
+    assert_eq!(registers.tpidr_el1, Some(0x6000));
+    assert_eq!(registers.tpidr_el0, Some(0x7000));
+    assert_eq!(registers.vbar, Some(0x4000_8000));
+    assert_eq!(registers.mair, Some(0x44ff));
+    assert_eq!((registers.pstate & 0xf, registers.sp, registers.sp_el1), (5, 0x4000_9000, Some(0x4000_9000)));
+    let text = guest.monitor("info registers");
+    assert!(text.contains(&format!("PC={:016x}", registers.pc)), "{text}");
+    let mut word = [0; 4];
+    gdb.read(PhysAddr::new(registers.pc), &mut word).unwrap();
+    assert_eq!(u32::from_le_bytes(word), 0x1400_0000, "the program ends in a branch to itself");
+    gdb.detach().unwrap();
+    assert_eq!(guest.status(), "running");
+}
