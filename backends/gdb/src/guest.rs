@@ -101,7 +101,13 @@ impl Gdb {
             Leave::Stopped => false,
         };
         let features = handshake::features(&mut link, &mut |stopped| guard.run(let_run(stopped)));
-        let features = features.inspect_err(|_| guard.leave())?;
+        let features = features.inspect_err(|error| match error {
+            // The stub may serve us yet, and stop the guest then.
+            ConnectError::Silent { .. } => guard.leave(),
+            // What speaks no GDB has stopped no guest.
+            ConnectError::Link(LinkError::NotGdb { .. } | LinkError::Closed { .. }) => guard.done(),
+            _ => {}
+        })?;
         let stops = link.stops();
         step(Step::Found);
         // From here on, whatever goes wrong, the guest is let go by the state's end.
@@ -226,7 +232,11 @@ impl State {
             match self.link.receive(until, false)? {
                 Some(packet) if is_stop(&packet) => break,
                 Some(_) => {}
-                None => return Err(self.link.silent(b"stop")),
+                None => {
+                    // It may stop yet: whoever lets go has to see to it.
+                    self.link.lose();
+                    return Err(self.link.silent(b"stop"));
+                }
             }
         }
         self.running = false;
