@@ -102,11 +102,10 @@ impl Gdb {
         };
         let features = handshake::features(&mut link, &mut |stopped| guard.run(let_run(stopped)));
         let features = features.inspect_err(|error| match error {
-            // The stub may serve us yet, and stop the guest then.
-            ConnectError::Silent { .. } => guard.leave(),
             // What speaks no GDB has stopped no guest.
             ConnectError::Link(LinkError::NotGdb { .. } | LinkError::Closed { .. }) => guard.done(),
-            _ => {}
+            // The stub may serve us yet, and stop the guest then; nobody waits for that.
+            _ => guard.leave(),
         })?;
         let stops = link.stops();
         step(Step::Found);
