@@ -15,8 +15,8 @@ mod live;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use live::{Bare, Random, Seen, alike, check, duration, json, killed_after, sample_core};
 use common::{top, vmc};
+use live::{Bare, Random, Seen, alike, check, duration, json, killed_after, sample_core};
 use serde_json::Value;
 
 fn truth() -> PathBuf {
@@ -173,7 +173,11 @@ fn a_guest_that_runs() {
     let Some(bare) = Bare::start(&["core", core.to_str().unwrap(), "run", "--seccomp"]) else { return };
     let before = Seen::of(bare.pid());
     // vCPU 0 runs the kernel's idle loop: its stack moves, all others stand still.
-    check(&bare.target(), &truth(), &["ps", "threads", "maps", "modules", "bt-user", "lsof", "sockets", "mounts"]);
+    check(
+        &bare.target(),
+        &truth(),
+        &["ps", "threads", "maps", "modules", "bt-user", "lsof", "sockets", "mounts"],
+    );
     before.again(bare.pid());
 }
 
@@ -202,7 +206,10 @@ fn killed_at_random_moments() {
             std::thread::sleep(Duration::from_millis(20));
             now = bare.counters();
         }
-        assert!(now.iter().zip(&counters).all(|(now, then)| now > then), "round {round}: a vCPU stands still");
+        assert!(
+            now.iter().zip(&counters).all(|(now, then)| now > then),
+            "round {round}: a vCPU stands still"
+        );
     }
     assert!(cut > 60, "only {cut} of 100 were killed while they worked");
     before.again(bare.pid());

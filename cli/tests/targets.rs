@@ -63,7 +63,8 @@ fn what_cannot_be_opened_is_named() {
     refused(&vmc(&["ps", "/nonexistent/image"]), &["/nonexistent/image: cannot be opened", "No such file"]);
     refused(&vmc(&["ps", "/"]), &["/: is a directory, not a memory image"]);
     refused(&vmc(&["ps", "/dev/null"]), &["is no regular file"]);
-    refused(&vmc(&["ps", "kvm:1"]), &["kvm:1: live targets are not read yet"]);
+    refused(&vmc(&["ps", "gdb:/nonexistent/socket"]), &["gdb:/nonexistent/socket: ", "No such file"]);
+    refused(&vmc(&["ps", "qmp:/nonexistent/socket"]), &["qmp:/nonexistent/socket: ", "No such file"]);
     let locked = file("locked", &[0; 4096]);
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&locked).is_ok() {
@@ -169,6 +170,12 @@ fn wrong_usage_is_told_apart() {
         &["maps", "x"],
         &["read", "x", "12", "4"],
         &["ps", "x", "--format", "xml"],
+        &["ps", "kvm:x"],
+        &["ps", "gdb:1234"],
+        &["ps", "qmp::1234"],
+        &["ps", "kvm:1", "--monitor", "here"],
+        &["ps", "kvm:1", "--timeout", "0"],
+        &["read", "x", "--physical", "--pid", "1", "0x0", "4"],
     ] {
         assert_eq!(vmc(words).status, 2, "{words:?}");
     }

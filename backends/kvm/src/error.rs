@@ -68,6 +68,18 @@ pub enum AttachError {
         /// What shows it.
         what: String,
     },
+    /// Where the guest's memory lies is not known.
+    #[error(
+        "where the memory of process {pid} ({name})'s guest lies is not known: {why}; give it as GPA+SIZE@HVA,…, or its monitor"
+    )]
+    NoLayout {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// Who was asked, and what each said.
+        why: String,
+    },
     /// A file of /proc could not be read.
     #[error("{path} could not be read: {source}")]
     Proc {

@@ -20,9 +20,6 @@ use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
 use crate::wire::{Command, Fault, HEAD, Head, Source, VCPU};
 
-/// How long an answer is looked out for without giving the processor away: the guest may be held meanwhile.
-const LOOK_OUT: Duration = Duration::from_millis(1);
-
 /// How often a thread has to be seen on a processor.
 const LOOKS: usize = 4;
 
@@ -283,7 +280,6 @@ impl Machine {
 
     fn hear(&self, talk: &mut Conversation) -> Result<(), Failure> {
         loop {
-            talk.guardian.look_out(LOOK_OUT);
             let mut head = [0; HEAD];
             talk.guardian.line().read_exact(&mut head).map_err(|error| lost(talk, &error))?;
             match Head::decode(&head) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vmc_process::Layout;
+
 /// A moment of an attachment at which the guest, or a thread of its VMM, is not as it was: where a test stops or kills the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -57,6 +59,10 @@ pub type Watcher = Arc<dyn Fn(Step) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AttachOptions {
+    /// Where guest memory lies in the process; found where there is none. It is held against the guest's page tables, but believed.
+    pub layout: Option<Layout>,
+    /// The address of QEMU's machine protocol, to ask for the layout.
+    pub monitor: Option<String>,
     /// No system call is made on a borrowed thread: registers come from the page that each vCPU shares with its VMM. That needs a
     /// guest that runs, and lacks LSTAR and KERNEL_GS_BASE.
     pub no_inject: bool,
@@ -68,13 +74,21 @@ pub struct AttachOptions {
 
 impl Default for AttachOptions {
     fn default() -> Self {
-        Self { no_inject: false, patience: Duration::from_secs(2), watcher: None }
+        Self {
+            layout: None,
+            monitor: None,
+            no_inject: false,
+            patience: Duration::from_secs(2),
+            watcher: None,
+        }
     }
 }
 
 impl fmt::Debug for AttachOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AttachOptions")
+            .field("layout", &self.layout)
+            .field("monitor", &self.monitor)
             .field("no_inject", &self.no_inject)
             .field("patience", &self.patience)
             .field("watcher", &self.watcher.is_some())

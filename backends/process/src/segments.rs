@@ -15,7 +15,10 @@ use crate::maps::Map;
 use crate::proc;
 
 /// As many descriptors of the process as are looked at to find a file.
-const MOST_DESCRIPTORS: usize = 1 << 16;
+const MOST_DESCRIPTORS: usize = 4096;
+
+/// As many of its mappings as are tried; monitors have a few.
+const MOST_MAPPED: usize = 128;
 
 /// Guest-physical memory that is read in one way.
 #[derive(Clone, Debug)]
@@ -84,6 +87,9 @@ impl Shared {
         }
         if let Some((_, mapped)) = self.opened.iter().find(|(number, _)| *number == index) {
             return mapped.clone();
+        }
+        if self.opened.len() >= MOST_MAPPED {
+            return None;
         }
         let mapped = open(self.pid, map).and_then(|file| {
             Mapped::new(file, map.offset, usize::try_from(map.len()).ok()?).ok().map(Arc::new)

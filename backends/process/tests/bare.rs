@@ -1,5 +1,13 @@
 //! The host kernel's memory slots and reads by them, held against what a KVM process says of itself.
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests may panic and tell what they saw"
+)]
 
 mod common;
 

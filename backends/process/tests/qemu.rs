@@ -1,5 +1,13 @@
 //! The rules for QEMU, and the host kernel's slots, held against what QEMU says of itself. No guest runs.
-#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "tests may panic and tell what they saw"
+)]
 
 mod common;
 

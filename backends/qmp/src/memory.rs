@@ -56,7 +56,7 @@ pub(crate) fn open(connection: &Connection, address: &Address, layout: &Layout) 
             None => (None, "no process of this host has it".to_owned()),
         };
         let warning =
-            format!("memory is read word by word through QEMU's monitor, at 10 MB/s at best: {why}");
+            format!("memory is read word by word through QEMU's monitor, a few MB a second at best: {why}");
         Opened {
             memory: Memory::Monitor(MonitorMemory { regions: layout.regions(), pages: Mutex::default() }),
             pid,

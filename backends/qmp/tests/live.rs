@@ -310,3 +310,25 @@ fn memory_of_another_host_is_read_through_the_monitor() {
     drop(qmp);
     relay.join().unwrap();
 }
+
+#[test]
+fn machines_on_their_way_and_machines_that_have_gone_are_told_apart() {
+    let words = ["-M", "pc", "-m", "64", "-incoming", "defer"];
+    let Some(mut guest) = Guest::of_words("qemu-system-x86_64", &words) else { return };
+    let error = Qmp::connect(&guest.qmp, &ConnectOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("on its way here (inmigrate)"), "{error}");
+    // `stop` would have changed what becomes of it on arrival.
+    assert_eq!(guest.control.status(), "inmigrate");
+
+    let mut guest = Guest::of_words("qemu-system-x86_64", &["-M", "pc", "-m", "64"]).unwrap();
+    guest.control.ask("cont", &json!({}));
+    guest.control.ask("migrate", &json!({"uri": "exec:cat > /dev/null"}));
+    guest.control.wait_for("postmigrate");
+    let qmp = connect(&guest.qmp);
+    let warnings = qmp.facts().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("moved to another host")), "{warnings:?}");
+    qmp.stop().unwrap();
+    assert!(qmp.registers(0).is_ok() && qmp.read(PhysAddr::new(0), &mut [0; 4096]).is_ok());
+    drop(qmp);
+    assert_eq!(guest.control.status(), "postmigrate");
+}

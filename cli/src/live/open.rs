@@ -1,16 +1,42 @@
 //! Live targets, opened by their backends.
 
+use std::fmt::Display;
+
 use vmc::LiveGuest;
+use vmc_gdb::Gdb;
+use vmc_kvm::Kvm;
+use vmc_qmp::Qmp;
 
 use super::Named;
 use crate::args::Live;
 use crate::failure::Failure;
 
 /// Attaches to the target.
-pub(crate) fn open(name: &str, named: &Named, _options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
+pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
+    let failed = |why: &dyn Display| Failure::Said(format!("{name}: {why}"));
     match named {
-        Named::Kvm(_) | Named::Gdb(_) | Named::Qmp(_) => Err(Failure::Said(format!(
-            "{name}: live targets are not read yet; take a memory image (dump-guest-memory) and give its path"
-        ))),
+        Named::Kvm(pid) => {
+            let layout = options.layout.as_deref().map(vmc_process::Layout::parse).transpose();
+            let mut attach = vmc_kvm::AttachOptions::default();
+            attach.layout = layout.map_err(|why| failed(&why))?;
+            attach.monitor.clone_from(&options.monitor);
+            attach.no_inject = options.no_inject;
+            attach.patience = options.timeout;
+            Ok(Box::new(Kvm::attach(*pid, &attach).map_err(|why| failed(&why))?))
+        }
+        Named::Gdb(address) => {
+            let regions = options.layout.as_deref().map(vmc_gdb::ConnectOptions::parse_regions).transpose();
+            let options = vmc_gdb::ConnectOptions {
+                patience: options.timeout,
+                regions: regions.map_err(|why| failed(&why))?,
+                ..vmc_gdb::ConnectOptions::default()
+            };
+            Ok(Box::new(Gdb::connect(address, &options).map_err(|why| failed(&why))?))
+        }
+        Named::Qmp(address) => {
+            let timeout = options.timeout;
+            let options = vmc_qmp::ConnectOptions { timeout, ..vmc_qmp::ConnectOptions::default() };
+            Ok(Box::new(Qmp::connect(address, &options).map_err(|why| failed(&why))?))
+        }
     }
 }

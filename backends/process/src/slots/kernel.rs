@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use vmc::layout::Types as _;
 use vmc::{Limits, layout};
@@ -12,6 +13,7 @@ use vmc_types::Btf;
 
 use super::bpf::{self, Cell, Program};
 use super::program::{self, FileOffsets};
+use super::walk::Offsets;
 use super::{SlotsError, layout_error};
 
 /// Bytes that are copied out of the kernel at once.
@@ -29,7 +31,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const KVM: &str = "/sys/kernel/btf/kvm";
 
 /// The types of the host's kernel.
-pub(super) fn types(limits: &Limits) -> Result<Btf<'static>, SlotsError> {
+fn types(limits: &Limits) -> Result<Btf<'static>, SlotsError> {
     parse(VMLINUX, limits, |data| Btf::parse(data, limits))?.ok_or(SlotsError::NoTypes {
         path: VMLINUX,
         reason: "there is no such file (CONFIG_DEBUG_INFO_BTF)".into(),
@@ -37,7 +39,7 @@ pub(super) fn types(limits: &Limits) -> Result<Btf<'static>, SlotsError> {
 }
 
 /// Those of kvm on top of them, where it is a module.
-pub(super) fn module_types<'b>(kernel: &'b Btf<'b>, limits: &Limits) -> Result<Option<Btf<'b>>, SlotsError> {
+fn module_types<'b>(kernel: &'b Btf<'b>, limits: &Limits) -> Result<Option<Btf<'b>>, SlotsError> {
     parse(KVM, limits, |data| kernel.split(data, limits))
 }
 
@@ -57,26 +59,54 @@ fn parse<'b>(
     parse(Cow::Owned(data)).map(Some).map_err(|reason| wrong(reason.to_owned()))
 }
 
+/// What has to be known of the host's kernel; it is the same for as long as that runs.
+#[derive(Debug)]
+pub(super) struct Host {
+    files: FileOffsets,
+    /// The number of the iterator over a process' files.
+    place: u32,
+    pub(super) slots: Offsets,
+}
+
+impl Host {
+    /// Asks the kernel once; its types are long.
+    pub(super) fn get(limits: &Limits) -> Result<&'static Self, SlotsError> {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        if let Some(host) = HOST.get() {
+            return Ok(host);
+        }
+        let host = Self::ask(limits)?;
+        Ok(HOST.get_or_init(|| host))
+    }
+
+    fn ask(limits: &Limits) -> Result<Self, SlotsError> {
+        let types = types(limits)?;
+        let module = module_types(&types, limits)?;
+        let slots = Offsets::find(module.as_ref().unwrap_or(&types))?;
+        let offset = |structure, member| -> Result<i16, SlotsError> {
+            let offset = types.member(structure, member).map_err(layout_error)?.offset;
+            i16::try_from(offset).map_err(|_| too_far(structure, member))
+        };
+        // Kernels that can be told the process go through its files alone; others through all files there are.
+        let chooses = types.member("bpf_iter_link_info", "task.pid").is_ok();
+        let tgid = if chooses { None } else { Some(offset("task_struct", "tgid")?) };
+        let files = FileOffsets { private_data: offset("file", "private_data")?, tgid };
+        let place = types.function("bpf_iter_task_file").ok_or_else(|| SlotsError::Unsupported {
+            reason: "it has no iterator over the files of a process (Linux 5.8 and later)".into(),
+        })?;
+        Ok(Self { files, place, slots })
+    }
+}
+
 /// The address of what the file behind descriptor `fd` of process `pid` keeps for itself: `struct kvm` for a virtual machine.
-pub(super) fn private_data(types: &Btf<'_>, pid: u32, fd: i32) -> Result<u64, SlotsError> {
-    let offset = |structure, member| -> Result<i16, SlotsError> {
-        let offset = types.member(structure, member).map_err(layout_error)?.offset;
-        i16::try_from(offset).map_err(|_| too_far(structure, member))
-    };
-    // Kernels that can be told the process go through its files alone; others through all files there are.
-    let chooses = types.member("bpf_iter_link_info", "task.pid").is_ok();
-    let tgid = if chooses { None } else { Some(offset("task_struct", "tgid")?) };
-    let offsets = FileOffsets { private_data: offset("file", "private_data")?, tgid };
-    let place = types.function("bpf_iter_task_file").ok_or_else(|| SlotsError::Unsupported {
-        reason: "it has no iterator over the files of a process (Linux 5.8 and later)".into(),
-    })?;
+pub(super) fn private_data(host: &Host, pid: u32, fd: i32) -> Result<u64, SlotsError> {
     let cell = Cell::<8>::new().map_err(|error| system("an array", error))?;
     let pid_there = i32::try_from(pid).unwrap_or(i32::MAX);
     let program = load(&Program {
         kind: PROG_TYPE_TRACING,
-        instructions: &program::find(cell.fd(), fd, pid_there, offsets),
+        instructions: &program::find(cell.fd(), fd, pid_there, host.files),
         flags: 0,
-        attach: (TRACE_ITER, place),
+        attach: (TRACE_ITER, host.place),
     })?;
     let link = bpf::link_task(&program, TRACE_ITER, pid).map_err(|error| system("the iterator", error))?;
     let mut iterator = bpf::iterator(&link).map_err(|error| system("the iterator", error))?;

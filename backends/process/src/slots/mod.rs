@@ -20,7 +20,7 @@ use crate::error::{LayoutError, ProcessError};
 use crate::layout::{Layout, Piece};
 use crate::maps::Map;
 use crate::proc;
-use kernel::Peek;
+use kernel::{Host, Peek};
 
 /// KVM's own bound on slots (`KVM_USER_MEM_SLOTS` and the few of its own behind them).
 const MOST_SLOTS: usize = 32_768;
@@ -166,34 +166,33 @@ pub fn kernel_memslots(pid: u32) -> Result<Layout, SlotsError> {
 /// # Errors
 /// [`SlotsError`] where the kernel cannot be asked, the process has no virtual machine, or more than one.
 pub fn memslots(pid: u32) -> Result<Vec<Memslot>, SlotsError> {
-    let limits = Limits::default();
     let fds = proc::descriptors(pid, "anon_inode:kvm-vm")?;
     if fds.is_empty() {
         return Err(SlotsError::NoVm { pid });
     }
-    let types = kernel::types(&limits)?;
-    let module = kernel::module_types(&types, &limits)?;
-    let offsets = walk::Offsets::find(module.as_ref().unwrap_or(&types))?;
+    let host = Host::get(&Limits::default())?;
     // A monitor may have the same virtual machine open several times.
     let mut vms = Vec::new();
     for fd in fds {
-        let vm = kernel::private_data(&types, pid, fd)?;
+        let vm = kernel::private_data(host, pid, fd)?;
         if !vms.contains(&vm) {
             vms.push(vm);
         }
     }
     let [vm] = vms[..] else { return Err(SlotsError::SeveralVms { pid, count: vms.len() }) };
     let peek = Peek::new()?;
-    let mut slots = walk::steady(&peek, &offsets, vm)?;
+    let mut slots = walk::steady(&peek, &host.slots, vm)?;
     slots.sort_by_key(|slot| slot.guest);
     mark(&mut slots, &proc::maps(pid)?)?;
     Ok(slots)
 }
 
-/// Says what each slot is, by its flags, by what the process has mapped there, and by where it lies.
+/// Says what each slot is, by its flags, by what the process has mapped there, and by where it lies. Slots and mappings are in
+/// ascending order.
 fn mark(slots: &mut [Memslot], maps: &[Map]) -> Result<(), SlotsError> {
     for slot in &mut *slots {
-        let map = maps.iter().find(|map| map.contains(slot.host));
+        let map = maps.get(maps.partition_point(|map| map.end <= slot.host));
+        let map = map.filter(|map| map.contains(slot.host));
         let map =
             map.ok_or(SlotsError::Damaged { reason: "the process has nothing mapped where a slot is" })?;
         slot.kind = match () {
@@ -202,49 +201,34 @@ fn mark(slots: &mut [Memslot], maps: &[Map]) -> Result<(), SlotsError> {
             () => SlotKind::Ram,
         };
     }
-    let copy = slots.to_vec();
-    for slot in slots {
-        match slot.kind {
-            // RAM of which the guest has write-protected a part: it goes on where its neighbours in the process do.
-            SlotKind::ReadOnly if beside_ram(slot, &copy) => slot.kind = SlotKind::Ram,
-            SlotKind::Ram if cfg!(target_arch = "x86_64") && behind_ram(slot, &copy) => {
-                slot.kind = SlotKind::Other;
-            }
-            _ => {}
+    // RAM of which the guest has write-protected a part: slots that go on in the process as they do in the guest.
+    let goes_on = |one: &Memslot, next: &Memslot| {
+        let host = one.host.wrapping_add(one.len) == next.host;
+        host && one.guest.wrapping_add(one.len) == next.guest && next.kind != SlotKind::Device
+    };
+    for run in slots.chunk_by_mut(goes_on) {
+        if run.iter().any(|slot| slot.kind == SlotKind::Ram) {
+            run.iter_mut().for_each(|slot| slot.kind = SlotKind::Ram);
         }
+    }
+    if cfg!(target_arch = "x86_64") {
+        mark_hole(slots);
     }
     Ok(())
 }
 
-/// Does `slot` lie as far from RAM in the guest as in the process, with nothing but slots of that kind between them?
-fn beside_ram(slot: &Memslot, slots: &[Memslot]) -> bool {
-    let distance = |slot: &Memslot| slot.host.wrapping_sub(slot.guest.get());
-    let ram = slots.iter().filter(|other| other.kind == SlotKind::Ram && distance(other) == distance(slot));
-    ram.into_iter().any(|ram| {
-        let (low, high) = if ram.guest < slot.guest { (ram, slot) } else { (slot, ram) };
-        let mut end = low.guest.get().saturating_add(low.len);
-        for between in slots.iter().filter(|other| distance(other) == distance(slot)) {
-            if between.guest.get() == end {
-                end = end.saturating_add(between.len);
-            }
+/// On a PC, RAM below 4 GiB begins at 0 and goes on to its end, but for what lies between 640 KiB and 1 MiB: what comes in the
+/// hole behind it is other memory.
+fn mark_hole(slots: &mut [Memslot]) {
+    let mut end = 1 << 20;
+    for slot in slots.iter_mut().filter(|slot| slot.guest.get() < 4 << 30) {
+        if slot.guest.get() <= end {
+            end = end.max(slot.guest.get().saturating_add(slot.len));
+        } else if slot.kind == SlotKind::Ram {
+            slot.kind = SlotKind::Other;
         }
-        end >= high.guest.get()
-    })
+    }
 }
 
-/// On a PC, RAM below 4 GiB begins at 0 and goes on to its end, but for what lies between 640 KiB and 1 MiB. Is `slot` behind
-/// that, in the hole?
-fn behind_ram(slot: &Memslot, slots: &[Memslot]) -> bool {
-    const MIB: u64 = 1 << 20;
-    let start = slot.guest.get();
-    if start >= 4 << 30 {
-        return false;
-    }
-    let mut end = 0u64;
-    for other in slots {
-        if other.guest.get() <= end.max(MIB) {
-            end = end.max(other.guest.get().saturating_add(other.len));
-        }
-    }
-    start >= end.max(MIB)
-}
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub(super) fn executed(
     match look(memory, tables, address) {
         Ok(()) => Ok(Some(format!("the code that vCPU {vcpu} executes"))),
         Err(_) if address.get() < 1 << 32 => Ok(None),
-        Err(reason) => Err(VerifyError::Code { vcpu, what: "the code that is executed", address, reason }),
+        Err(reason) => Err(VerifyError::Code { vcpu, what: "code", address, reason }),
     }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn entry(
 ) -> Result<String, VerifyError> {
     match look(memory, tables, address) {
         Ok(()) => Ok(format!("the kernel's entry at {address}")),
-        Err(reason) => Err(VerifyError::Code { vcpu, what: "the kernel's entry", address, reason }),
+        Err(reason) => Err(VerifyError::Code { vcpu, what: "entry to the kernel", address, reason }),
     }
 }
 

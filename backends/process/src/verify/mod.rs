@@ -38,7 +38,7 @@ pub enum VerifyError {
         root: PhysAddr,
     },
     /// Code is not there, or is none.
-    #[error("by the layout, {what} of vCPU {vcpu} at {address} {reason}")]
+    #[error("by the layout, vCPU {vcpu}'s {what} at {address} {reason}")]
     Code {
         /// The vCPU.
         vcpu: usize,

@@ -27,7 +27,9 @@ const HIGHEST: u64 = 1 << 50;
 /// What a table was.
 enum Kind {
     Table,
-    /// Without an entry: it may be one.
+    /// Without an entry at a high level: Linux has such ready for what it maps later (`preallocate_vmalloc_pages()`).
+    Ready,
+    /// Without an entry: a table may be so, most are not.
     Blank,
     No,
 }
@@ -91,7 +93,7 @@ impl<'l> Census<'l> {
         memory: &dyn PhysMemory,
         pieces: &mut [bool],
     ) -> Result<Option<String>, VerifyError> {
-        let mut counts = vec![(0usize, 0usize); pieces.len()];
+        let mut counts = vec![(0usize, 0usize, 0usize); pieces.len()];
         let mut good = 0usize;
         for _ in 0..MOST {
             let Some((table, level)) = self.open.pop_front() else { break };
@@ -101,10 +103,12 @@ impl<'l> Census<'l> {
             match kind {
                 Kind::Table => (count.0, good) = (count.0 + 1, good + 1),
                 Kind::Blank | Kind::No => count.1 += 1,
+                Kind::Ready => count.2 += 1,
             }
         }
-        for ((piece, (right, wrong)), seen) in self.layout.pieces.iter().zip(counts).zip(pieces) {
-            // Some tables are without entries in guests that are well; many never are.
+        for ((piece, (right, wrong, ready)), seen) in self.layout.pieces.iter().zip(counts).zip(pieces) {
+            // Some tables are without entries in guests that are well; many never are, and not all that are ready.
+            let wrong = if right == 0 { wrong + ready } else { wrong };
             if wrong > right / 2 {
                 return Err(VerifyError::Tables { guest: piece.guest, wrong, all: wrong + right });
             }
@@ -114,7 +118,11 @@ impl<'l> Census<'l> {
         if let Some(example) = example.filter(|_| outside > inside / 16) {
             return Err(VerifyError::Ram { outside, inside, example });
         }
-        Ok((good > 0).then(|| format!("{good} page tables")))
+        Ok(match good {
+            0 => None,
+            1 => Some("a page table".to_owned()),
+            _ => Some(format!("{good} page tables")),
+        })
     }
 
     /// Looks at a table, and queues those that it leads to.
@@ -151,7 +159,11 @@ impl<'l> Census<'l> {
         for table in next {
             self.queue(table, level - 1);
         }
-        if any { Kind::Table } else { Kind::Blank }
+        match (any, level) {
+            (true, _) => Kind::Table,
+            (false, 3..) => Kind::Ready,
+            (false, _) => Kind::Blank,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ impl Guest {
         // The code: one large page.
         guest.entry(root, KERNEL, 4, 0x2003);
         guest.entry(0x2000, KERNEL, 3, 0x3003);
-        guest.entry(0x3000, KERNEL, 2, 2 * MIB | 0x83);
+        guest.entry(0x3000, KERNEL, 2, (2 * MIB) | 0x83);
         guest.put(2 * MIB, &[0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x01, 0xf8, 0x90]);
         // All RAM, not to be executed.
         let none = 1 << 63;
@@ -119,7 +119,7 @@ fn what_is_executed_has_to_be_code() {
     assert!(code(verify(&guest, 0x1000, KERNEL, &[KERNEL + 0x1000])), "only zeroes at the entry");
     assert!(matches!(verify(&guest, LOW, KERNEL, &[]), Err(VerifyError::Root { vcpu: 0, .. })));
     // A page table that leads out of memory.
-    guest.entry(0x2000, KERNEL, 3, 2 * LOW | 3);
+    guest.entry(0x2000, KERNEL, 3, (2 * LOW) | 3);
     assert!(verify(&guest, 0x1000, KERNEL, &[]).is_err());
     // A processor that walks no page tables says nothing.
     let real = Registers::X86_64(arch::x86_64::Registers { cr0: 0x10, rip: 0xfff0, ..Default::default() });
