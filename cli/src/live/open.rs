@@ -4,6 +4,8 @@ use std::fmt::Display;
 
 use vmc::LiveGuest;
 use vmc_gdb::Gdb;
+use vmc_kvm::{AttachOptions, Kvm};
+use vmc_process::Layout;
 use vmc_qmp::Qmp;
 
 use super::Named;
@@ -14,9 +16,15 @@ use crate::failure::Failure;
 pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn LiveGuest>, Failure> {
     let failed = |why: &dyn Display| Failure::Said(format!("{name}: {why}"));
     match named {
-        Named::Kvm(_) => Err(failed(
-            &"KVM processes are not read yet; take its gdb stub or QMP socket, or a memory image (dump-guest-memory)",
-        )),
+        Named::Kvm(pid) => {
+            let layout = options.layout.as_deref().map(Layout::parse).transpose();
+            let mut attach = AttachOptions::default();
+            attach.layout = layout.map_err(|why| failed(&format_args!("--layout: {why}")))?;
+            attach.monitor = options.monitor.clone();
+            attach.no_inject = options.no_inject;
+            attach.patience = options.timeout;
+            Ok(Box::new(Kvm::attach(*pid, &attach).map_err(|why| failed(&why))?))
+        }
         Named::Gdb(address) => {
             let regions = options.layout.as_deref().map(vmc_gdb::ConnectOptions::parse_regions).transpose();
             let options = vmc_gdb::ConnectOptions {
