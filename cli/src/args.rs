@@ -1,12 +1,16 @@
 //! The words of the command line.
 
 mod common;
+mod dump;
 mod live;
+mod record;
 mod search;
 mod values;
 
 pub(crate) use common::{Color, Common, Format, Os};
+pub(crate) use dump::SaveTo;
 pub(crate) use live::Live;
+pub(crate) use record::{RecordOptions, TopOptions};
 pub(crate) use search::SearchFor;
 
 use std::ffi::OsString;
@@ -326,6 +330,45 @@ pub(crate) enum Command {
         #[command(flatten)]
         what: SearchFor,
     },
+    /// Save the guest as an ELF core that vmc, gdb, crash and drgn open
+    #[command(after_help = "Examples:\n  vmc dump qmp:/run/vm.qmp mem.elf\n  \
+        vmc dump mem.lime mem.elf             another format of image, as an ELF core\n  \
+        gdb vmlinux mem.elf                   with KASLR: add-symbol-file vmlinux -o OFFSET (vmc info tells it)\n  \
+        crash vmlinux mem.elf\n  drgn -c mem.elf -s vmlinux\n\n\
+        All memory, the registers of all vCPUs and what the kernel says of itself (VMCOREINFO, which crash and drgn\n\
+        want). A live guest stands still until all of it is copied; with --no-stop it runs, and the core is not of\n\
+        one moment. OUT has its name only when it is complete, is readable by its owner alone, and takes no room for\n\
+        pages of zeros. What cannot be read is zeros, and stderr says how much that is.")]
+    Dump {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        out: SaveTo,
+    },
+    /// Where a live guest spends its time: the stacks of all vCPUs, many times a second
+    #[command(after_help = "Examples:\n  vmc record kvm:4711 --duration 10 -o flame.svg\n  \
+        vmc record kvm:4711 --pid 85 --per thread -o flame.svg\n  \
+        vmc record gdb:localhost:1234 --duration 30 -o cpu.pb.gz && go tool pprof -top cpu.pb.gz\n  \
+        vmc record kvm:4711 --kernel --duration 5 > kernel.folded\n\n\
+        The guest stands only while registers and stacks are read; for how long is said on stderr.\n\
+        Ctrl-C ends it and keeps what there is. Idle CPUs are left out (--idle shows them).")]
+    Record {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: RecordOptions,
+    },
+    /// Processes and threads of a live guest by CPU time, like top
+    #[command(after_help = "Examples:\n  vmc top kvm:4711\n  \
+        vmc top kvm:4711 --threads --interval 1\n  \
+        vmc top qmp:/run/vm.sock --batch -n 3        three plain rounds\n\n\
+        Keys: q quits, t toggles threads. %CPU is the share of one CPU, as seen in samples of the last round.")]
+    Top {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        options: TopOptions,
+    },
 }
 
 impl Command {
@@ -337,6 +380,9 @@ impl Command {
         crate::live::Named::parse(self.target()).transpose()?;
         match self {
             Self::Search { what, .. } => crate::commands::Pattern::new(what).map(|_| ()),
+            Self::Record { options: RecordOptions { output: Some(path), .. }, .. } => {
+                crate::record::out::Form::of(path).map(|_| ())
+            }
             Self::Symbols { what: Some(what), .. } if what.starts_with("0x") || what.starts_with("0X") => {
                 address(what).map(|_| ())
             }
@@ -370,6 +416,8 @@ impl Command {
             | Self::Maps { target, .. }
             | Self::Modules { target, .. }
             | Self::Bt { target, .. }
+            | Self::Record { target, .. }
+            | Self::Top { target, .. }
             | Self::Lsof { target, .. }
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }
@@ -379,6 +427,7 @@ impl Command {
             | Self::Symbols { target, .. }
             | Self::Types { target, .. }
             | Self::Search { target, .. }
+            | Self::Dump { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
         }

@@ -11,7 +11,9 @@ mod failure;
 mod live;
 mod notes;
 mod output;
+mod record;
 mod target;
+mod top;
 
 use std::process::ExitCode;
 

@@ -159,7 +159,12 @@ impl Notes {
 
     /// A progress bar where stderr is a terminal.
     pub(crate) fn progress(&self, what: &'static str) -> ProgressBar {
-        if self.quiet || self.held.borrow().is_some() || !std::io::stderr().is_terminal() {
+        if self.held.borrow().is_some() { ProgressBar::hidden() } else { self.long_progress(what) }
+    }
+
+    /// The same for what takes long, whether or not a guest stands still meanwhile.
+    pub(crate) fn long_progress(&self, what: &'static str) -> ProgressBar {
+        if self.quiet || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

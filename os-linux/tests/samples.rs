@@ -22,7 +22,7 @@ fn a_sample_has_the_frames_of_the_whole_stack() {
         assert!(running.iter().any(|one| one.address() == task.address()));
         let mut stacks = linux.stacks(&[]);
         stacks.gather(&task);
-        let held = stacks.hold(index, &registers, 64).unwrap();
+        let held = stacks.hold(index, &registers, |_| Some(64)).unwrap();
         assert!(held.pages() > 0 && !held.moved(&stacks));
         let trace = stacks.trace(&held, &registers, &mut cache);
         let whole = stacks.stack(&task, false, &mut cache);
@@ -38,7 +38,7 @@ fn a_sample_has_the_frames_of_the_whole_stack() {
         }
         if trace.user_pages > 1 {
             // With one page held, the walk ends where it would go by what was read at another time.
-            let held = stacks.hold(index, &registers, 1).unwrap();
+            let held = stacks.hold(index, &registers, |_| Some(1)).unwrap();
             let short = stacks.trace(&held, &registers, &mut cache);
             assert!(short.cut && short.points.len() < trace.points.len());
             assert!(trace.points.starts_with(&short.points));

@@ -57,3 +57,23 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         Err("0.001 is the least and 3600 the most".to_owned())
     }
 }
+
+/// A rate in Hertz.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is no rate in Hz"))?;
+    if (0.1..=10_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("0.1 is the least and 10000 the most".to_owned())
+    }
+}
+
+/// A time in seconds, up to a month.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    if (0.001..=2_678_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("0.001 is the least and 2678400 the most".to_owned())
+    }
+}

@@ -5,6 +5,7 @@ mod cat;
 mod containers;
 mod details;
 mod dmesg;
+mod dump;
 mod env;
 mod hidden;
 mod info;
@@ -138,6 +139,16 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
             notes.say(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
+    let over_time = match &args.command {
+        Command::Record { .. } => Some("record"),
+        Command::Top { .. } => Some("top"),
+        _ => None,
+    };
+    if let Some(command) = over_time.filter(|_| !target::is_live(name)) {
+        return Err(Failure::Said(format!(
+            "{name}: {command} needs a guest that runs: kvm:PID, gdb:ADDRESS or qmp:ADDRESS; bt shows the stacks in an image"
+        )));
+    }
     // Before the backends start threads: none of theirs may take the signals that are waited for.
     let blocked = match target::is_live(name) {
         true => {
@@ -219,6 +230,11 @@ impl<'a> Question<'a> {
         !matches!(self.args.command, Command::Registers(_) | Command::Read { physical: true, .. })
     }
 
+    /// Is its answer not to be had again and again? A file that was written stays.
+    pub(crate) const fn once(&self) -> bool {
+        matches!(self.args.command, Command::Dump { .. })
+    }
+
     /// Finds the kernel.
     pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
         let given: Option<&mut dyn vmc_linux::KernelFiles> =
@@ -248,6 +264,15 @@ impl<'a> Question<'a> {
             (Command::Search { what, .. }, Some(Err(why))) if what.pid.is_none() => {
                 search::without_guest(self, why, what)
             }
+            (Command::Dump { out, .. }, Some(opened)) => {
+                if let Err(why) = opened {
+                    let name = self.name();
+                    self.notes.warning(&format_args!(
+                        "{name}: without the kernel's addresses and VMCOREINFO: {why}"
+                    ));
+                }
+                dump::run(self, opened.as_ref().ok(), pause, out)
+            }
             (Command::Info(_), Some(Err(why))) => {
                 info::without_guest(self)?;
                 Err(self.not_understood(why, files))
@@ -276,7 +301,7 @@ impl<'a> Question<'a> {
         match &args.command {
             Command::Info(_) => info::run(&context),
             // Asked before, without a guest.
-            Command::Registers(_) => Ok(()),
+            Command::Registers(_) | Command::Dump { .. } => Ok(()),
             Command::Ps { all_ways: true, .. } => hidden::processes(&context),
             Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
             Command::Ps { tree: true, .. } => tree::run(&context),
@@ -307,6 +332,8 @@ impl<'a> Question<'a> {
                     bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
                 bt::run(&context, options)
             }
+            // Asked elsewhere: they take their time.
+            Command::Record { .. } | Command::Top { .. } => Ok(()),
             Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
             Command::Types { name, .. } => types::run(&context, name),
             Command::Search { what, .. } => search::run(&context, what),

@@ -19,9 +19,12 @@ use std::time::Instant;
 use vmc::LiveGuest;
 use vmc_linux::{Linux, LinuxError};
 
+use crate::args::Command;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
+use crate::record::{self, Until};
+use crate::top;
 use pause::Gate;
 use signals::Watch;
 
@@ -35,6 +38,9 @@ pub(crate) fn run(
     blocked: &Blocked,
     attached: Instant,
 ) -> Result<(), Failure> {
+    if let Command::Record { .. } | Command::Top { .. } = &question.args.command {
+        return over_time(question, guest, blocked);
+    }
     let gate = Gate::default();
     std::thread::scope(|scope| {
         let _watch = Watch::start(scope, blocked, &gate, guest);
@@ -42,6 +48,19 @@ pub(crate) fn run(
             running::run(question, guest)
         } else {
             stopped::run(question, guest, &gate, attached)
+        }
+    })
+}
+
+/// Looks at a live guest again and again, until it is told to end: by a signal, too.
+fn over_time(question: &Question<'_>, guest: &dyn LiveGuest, blocked: &Blocked) -> Result<(), Failure> {
+    let until = Until::default();
+    std::thread::scope(|scope| {
+        let _watch = Watch::start_until(scope, blocked, &until);
+        match &question.args.command {
+            Command::Record { options, .. } => record::run(question, guest, &until, options),
+            Command::Top { options, .. } => top::run(question, guest, &until, options),
+            _ => Ok(()),
         }
     })
 }

@@ -4,8 +4,7 @@ use std::fmt::Display;
 
 use vmc::LiveGuest;
 use vmc_gdb::Gdb;
-use vmc_kvm::{AttachOptions, Kvm};
-use vmc_process::Layout;
+use vmc_kvm::Kvm;
 use vmc_qmp::Qmp;
 
 use super::Named;
@@ -17,10 +16,10 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
     let failed = |why: &dyn Display| Failure::Said(format!("{name}: {why}"));
     match named {
         Named::Kvm(pid) => {
-            let layout = options.layout.as_deref().map(Layout::parse).transpose();
-            let mut attach = AttachOptions::default();
+            let layout = options.layout.as_deref().map(vmc_process::Layout::parse).transpose();
+            let mut attach = vmc_kvm::AttachOptions::default();
             attach.layout = layout.map_err(|why| failed(&format_args!("--layout: {why}")))?;
-            attach.monitor = options.monitor.clone();
+            attach.monitor.clone_from(&options.monitor);
             attach.no_inject = options.no_inject;
             attach.patience = options.timeout;
             Ok(Box::new(Kvm::attach(*pid, &attach).map_err(|why| failed(&why))?))

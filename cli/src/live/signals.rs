@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use vmc::LiveGuest;
 
 use super::pause::Gate;
+use crate::record::Until;
 
 /// What ends the waiting thread itself: a signal that does nothing where nobody waits for it.
 const END: Signal = Signal::SIGURG;
@@ -78,6 +79,16 @@ impl<'s> Watch<'s> {
         });
         Self { thread: told.recv().ok(), _handle: handle }
     }
+
+    /// Starts it for work that a first signal ends in good order; a second one ends the program.
+    pub(super) fn start_until(scope: &'s Scope<'s, '_>, blocked: &'s Blocked, until: &'s Until) -> Self {
+        let (tell, told) = mpsc::channel();
+        let handle = scope.spawn(move || {
+            let _ = tell.send(pthread_self());
+            watch_until(&blocked.watched, until);
+        });
+        Self { thread: told.recv().ok(), _handle: handle }
+    }
 }
 
 impl Drop for Watch<'_> {
@@ -85,6 +96,28 @@ impl Drop for Watch<'_> {
         if let Some(thread) = self.thread {
             // The scope waits for the thread, so it is still there.
             let _ = pthread_kill(thread, END);
+        }
+    }
+}
+
+/// Waits for signals, until the one that ends it. Where a second one ends the program while the guest stands, the backend's guardian
+/// lets it go.
+fn watch_until(watched: &SigSet, until: &Until) {
+    loop {
+        match watched.wait() {
+            Ok(END) => return,
+            Ok(Signal::SIGTSTP) => {
+                let _runs = until.standing();
+                let _ = kill(Pid::this(), Signal::SIGSTOP);
+            }
+            Ok(signal) if until.over() => {
+                let _ = SigSet::from(signal).thread_unblock();
+                let _ = raise(signal);
+                return;
+            }
+            Ok(_) => until.end(),
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
         }
     }
 }

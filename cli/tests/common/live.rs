@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -141,11 +141,14 @@ impl Bare {
     }
 }
 
-/// A QEMU with a guest that was saved.
+/// A QEMU with a guest that was saved. One at a time: they are measured too.
 pub(crate) struct Qemu {
     talker: Talker,
     folder: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl Qemu {
     /// The guest of the image in `folder`, brought up with more words of `run-live`.
@@ -160,12 +163,13 @@ impl Qemu {
         if words.contains(&"--kvm") && !kvm() {
             return None;
         }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         // Paths of sockets are short.
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("vmc-{}-{number}", std::process::id()));
         let mut command = Command::new("python3");
         command.arg(top().join("guests/run-live")).arg(&folder).arg(image).arg("--attend").args(words);
-        Some(Self { talker: Talker::start(&mut command), folder })
+        Some(Self { talker: Talker::start(&mut command), folder, _alone: alone })
     }
 
     pub(crate) fn pid(&self) -> u64 {
@@ -243,7 +247,13 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// What it looks like when nothing is being done to it; connections that were closed here are closed there by then.
     pub(crate) fn of(pid: u64) -> Self {
+        std::thread::sleep(Duration::from_millis(300));
+        Self::now(pid)
+    }
+
+    fn now(pid: u64) -> Self {
         let list = |what: &str| {
             let entries = std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap();
             let mut names: Vec<String> =
@@ -272,7 +282,7 @@ impl Seen {
     pub(crate) fn again(&self, pid: u64) {
         let begin = Instant::now();
         loop {
-            let now = Self::of(pid);
+            let now = Self::now(pid);
             if now == *self {
                 return;
             }

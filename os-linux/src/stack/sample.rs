@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use vmc::addr::PAGE_SIZE;
 use vmc::view::{Frame, Space, Stop};
-use vmc::{AddressSpace, PhysAddr, ReadExt, Registers, VirtAddr};
+use vmc::{AddressSpace, PageTables, PhysAddr, ReadExt, Registers, VirtAddr};
 use vmc_unwind::aarch64::kernel as aarch64;
 use vmc_unwind::orc::KernelUnwinder;
 use vmc_unwind::{Cache, CodeAddress, Scratch, Unwinder};
@@ -75,6 +75,8 @@ pub struct Held<'k, 'm> {
     user: Option<Box<Registers>>,
     kernel: bool,
     mm: Option<VirtAddr>,
+    /// By which its program's pages were found.
+    tables: Option<PageTables>,
     /// The pages that were held, by their addresses, with where they were taken to lie.
     pages: HashMap<u64, PhysAddr>,
 }
@@ -121,18 +123,16 @@ impl<'k, 'm> Held<'k, 'm> {
     #[must_use]
     pub fn moved(&self, stacks: &Stacks<'k, 'm>) -> bool {
         let linux = stacks.linux;
-        let process = self.mm.and_then(|mm| stacks.memory_of(mm));
         let moved = self.pages.iter().any(|(page, physical)| {
-            let page = VirtAddr::new(*page);
-            let space = match process {
-                Some(process) if page.get() >> 63 == 0 => process.tables(),
-                _ => linux.space(),
+            let tables = match &self.tables {
+                Some(tables) if page >> 63 == 0 => tables,
+                _ => linux.tables(),
             };
-            space.walk(page).map(|walk| walk.physical) != Ok(*physical)
+            tables.walk(linux.memory(), VirtAddr::new(*page)).map(|walk| walk.physical) != Ok(*physical)
         });
         if moved {
             linux.space().forget();
-            if let Some(process) = process {
+            if let Some(process) = self.mm.and_then(|mm| stacks.memory_of(mm)) {
                 process.tables().forget();
             }
         }
@@ -150,7 +150,16 @@ impl<'m> Linux<'m> {
     }
 }
 
-impl Task<'_, '_> {
+impl<'k, 'm> Task<'k, 'm> {
+    /// The thread that its process began with, whose name is the process'.
+    ///
+    /// # Errors
+    /// [`LinuxError`](crate::LinuxError) where it cannot be told.
+    pub fn leader(&self) -> Result<Self, crate::LinuxError> {
+        let at = self.pointer(self.linux.task_fs()?.group_leader, "group_leader")?;
+        Ok(Self { linux: self.linux, at })
+    }
+
     /// When it was started, in nanoseconds since the guest's boot: tells it from others that have had its number or its place.
     ///
     /// # Errors
@@ -183,14 +192,21 @@ impl Task<'_, '_> {
 
 impl<'k, 'm> Stacks<'k, 'm> {
     /// Reads what a walk over the stack of the thread on a vCPU needs, to be called while the guest stands: its kernel stack from the
-    /// stack pointer to its end, and `user_pages` pages of its program's. Nothing where no task is to be found.
+    /// stack pointer to its end, and of its program's as many pages as `user_pages` says for the task; none of the stacks where it
+    /// says nothing. Nothing where no task is to be found.
     #[must_use]
-    pub fn hold(&self, index: usize, registers: &Registers, user_pages: u64) -> Option<Held<'k, 'm>> {
+    pub fn hold(
+        &self,
+        index: usize,
+        registers: &Registers,
+        user_pages: impl FnOnce(&Task<'k, 'm>) -> Option<u64>,
+    ) -> Option<Held<'k, 'm>> {
         let linux = self.linux;
         let (cpu, task) = linux.now_on(index, registers)?;
         let mm = task.mm().ok().flatten().filter(|_| task.is_kernel_thread() == Ok(false));
         let kernel = !in_user_mode(registers);
-        let mut held = Held { task, cpu, user: None, kernel, mm, pages: HashMap::new() };
+        let mut held = Held { task, cpu, user: None, kernel, mm, tables: None, pages: HashMap::new() };
+        let Some(user_pages) = user_pages(&task) else { return Some(held) };
         if kernel {
             self.hold_kernel(&mut held, registers);
         } else {
@@ -210,6 +226,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
                     &made
                 }
             };
+            held.tables = Some(*memory.tables().tables());
             let first = VirtAddr::new(sp.get().saturating_sub(RED_ZONE)).align_down(PAGE_SIZE);
             // The red zone is often of a page that was never touched.
             held.hold(memory.tables(), first);
@@ -260,7 +277,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
         self.code_of(mm).map(|code| &code.process.memory)
     }
 
-    /// Is the process gathered, as it is now by its `mark`?
+    /// Is the process gathered?
     #[must_use]
     pub fn is_gathered(&self, mm: VirtAddr) -> bool {
         self.memory_of(mm).is_some()
@@ -413,7 +430,7 @@ impl<'k, 'm> Stacks<'k, 'm> {
 
 /// A caller whose stack pointer is farther away than this is on another stack (a signal's, a coroutine's).
 const FRAME_BYTES: u64 = 1 << 20;
-/// Bytes below the stack pointer that a function may use (System V ABI, x86_64): a walk reads them after an epilogue.
+/// Bytes below the stack pointer that a function may use (System V ABI, `x86_64`): a walk reads them after an epilogue.
 const RED_ZONE: u64 = 128;
 
 /// A walk as far as what it goes by was held.

@@ -1,0 +1,252 @@
+//! `record`: where a live guest spends its time.
+//!
+//! The way of a sample: [`Ticks`] says when, [`Sampler`] stops the guest, reads into a [`Moment`] what stacks need, lets the guest go and
+//! walks; [`Profile`] counts; [`out`] writes.
+
+mod bare;
+mod moment;
+pub(crate) mod out;
+mod pauses;
+mod profile;
+mod sampler;
+mod signals;
+#[cfg(test)]
+pub(crate) mod tests;
+mod ticks;
+
+pub(crate) use moment::Moment;
+pub(crate) use profile::Profile;
+pub(crate) use sampler::{Met, Sampler, Wanted};
+pub(crate) use signals::Until;
+pub(crate) use ticks::Ticks;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use vmc::{Limits, LiveError, LiveGuest};
+use vmc_linux::{Linux, LinuxError};
+
+use crate::args::RecordOptions;
+use crate::commands::Question;
+use crate::debug::KernelFiles;
+use crate::failure::Failure;
+use out::Form;
+use out::pprof::Times;
+
+/// What stacks are put together by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Per {
+    /// By process
+    Process,
+    /// By process and thread
+    Thread,
+    /// By CPU and process
+    Cpu,
+}
+
+/// Finds the kernel of a guest that stands for as long as that takes, over `moment`.
+pub(crate) fn open_kernel<'m>(
+    question: &Question<'_>,
+    guest: &dyn LiveGuest,
+    moment: &'m Moment<'_>,
+) -> Result<Result<Linux<'m>, LinuxError>, Failure> {
+    let mut files = KernelFiles::new(&question.args.common.symbols);
+    let given: Option<&mut dyn vmc_linux::KernelFiles> =
+        if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
+    guest.stop().map_err(|why| question.live_failure(why))?;
+    let opened = Linux::open_with_files(moment, moment, Limits::default(), given);
+    guest.resume().map_err(|why| question.live_failure(why))?;
+    Ok(opened)
+}
+
+/// How a recording ended.
+enum Ended {
+    /// Its time was over, or somebody asked for it.
+    InTime,
+    /// The guest could not be sampled any more.
+    Broken(LiveError),
+}
+
+/// Records what `options` ask for until their time is over, or `until` is.
+pub(crate) fn run(
+    question: &Question<'_>,
+    guest: &dyn LiveGuest,
+    until: &Until,
+    options: &RecordOptions,
+) -> Result<(), Failure> {
+    let form = match &options.output {
+        Some(path) => Form::of(path).map_err(Failure::Said)?,
+        None => Form::Folded,
+    };
+    // Before anything is recorded: it would be a pity to find out afterwards.
+    let file = match &options.output {
+        Some(path) => Some(
+            File::create(path)
+                .map_err(|why| Failure::Said(format!("{}: it cannot be written: {why}", path.display())))?,
+        ),
+        None => None,
+    };
+    let moment = Moment::new(guest);
+    let opened = open_kernel(question, guest, &moment)?;
+    let linux = match &opened {
+        Ok(linux) => Some(linux),
+        Err(why) => {
+            question.notes.warning(&format_args!(
+                "{}: {why}; recording where its vCPUs stand, without names",
+                question.name()
+            ));
+            None
+        }
+    };
+    if !guest.running() {
+        question
+            .notes
+            .warning(&format_args!("{}: the guest is paused: every sample will be alike", question.name()));
+    }
+    if let (Some(pid), Some(linux)) = (options.pid, linux) {
+        linux.process(pid).map_err(|source| Failure::Guest { target: question.name().to_owned(), source })?;
+    }
+    let mut sampler = Sampler::new(guest, &moment, linux, options.wanted());
+    if form == Form::Perf {
+        sampler.profile.timed = Some(Vec::new());
+    }
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let began = Instant::now();
+    let mut ticks = Ticks::new(began, options.rate, started.as_nanos() as u64);
+    let ended = sample(question, &mut sampler, &mut ticks, until, options.duration);
+    let lasted = began.elapsed();
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let times = Times { start: nanos(started), duration: nanos(lasted), period: nanos(ticks.period()) };
+    let told = summary(&sampler, &ticks, lasted, options);
+    if let Ended::Broken(why) = &ended {
+        if sampler.profile.samples() == 0 {
+            return Err(Failure::Said(format!("{}: {why}", question.name())));
+        }
+        question.notes.say(&format_args!("{}: {why}; what was recorded until then is kept", question.name()));
+    }
+    let title = format!("{}: {} samples", question.name(), sampler.profile.samples());
+    let [subtitle, ..] = &told;
+    let words = Words { form, per: options.per, times, title: &title, subtitle };
+    match file {
+        Some(file) => {
+            let mut out = BufWriter::new(file);
+            words.write(&sampler.profile, &mut out)?;
+            out.flush()?;
+        }
+        None => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            words.write(&sampler.profile, &mut out)?;
+            out.flush()?;
+        }
+    }
+    for line in told.iter().filter(|line| !line.is_empty()) {
+        question.notes.say(line);
+    }
+    Ok(())
+}
+
+/// What is written, and how.
+struct Words<'w> {
+    form: Form,
+    per: Per,
+    times: Times,
+    title: &'w str,
+    subtitle: &'w str,
+}
+
+impl Words<'_> {
+    fn write(&self, profile: &Profile, out: &mut dyn Write) -> std::io::Result<()> {
+        match self.form {
+            Form::Folded => out::folded::write(profile, self.per, out),
+            Form::Svg => out::svg::write(profile, self.per, self.title, self.subtitle, out),
+            Form::Pprof => out::pprof::write(profile, self.times, out),
+            Form::Perf => out::perf::write(profile, self.times.period, out),
+        }
+    }
+}
+
+/// Takes samples until it is time to end.
+fn sample(
+    question: &Question<'_>,
+    sampler: &mut Sampler<'_>,
+    ticks: &mut Ticks,
+    until: &Until,
+    duration: Option<Duration>,
+) -> Ended {
+    let began = Instant::now();
+    let end = duration.and_then(|duration| began.checked_add(duration));
+    let bar = bar(question, duration);
+    let mut shown = began;
+    let ended = loop {
+        let deadline = ticks.next(Instant::now());
+        if end.is_some_and(|end| deadline >= end) {
+            if let Some(end) = end {
+                until.wait(end);
+            }
+            break Ended::InTime;
+        }
+        if until.wait(deadline) {
+            break Ended::InTime;
+        }
+        let taken = {
+            let _stands = until.standing();
+            sampler.take()
+        };
+        if let Err(why) = taken {
+            break Ended::Broken(why);
+        }
+        if shown.elapsed() > Duration::from_millis(100) {
+            shown = Instant::now();
+            bar.set_position(began.elapsed().as_millis() as u64);
+            bar.set_message(format!("{} samples", sampler.profile.samples()));
+        }
+    };
+    bar.finish_and_clear();
+    ended
+}
+
+fn bar(question: &Question<'_>, duration: Option<Duration>) -> ProgressBar {
+    let bar = question.notes.progress("recording");
+    if let Some(duration) = duration {
+        bar.set_length(duration.as_millis() as u64);
+    }
+    bar
+}
+
+/// What a recording was, in lines.
+fn summary(sampler: &Sampler<'_>, ticks: &Ticks, lasted: Duration, options: &RecordOptions) -> [String; 3] {
+    let counts = &sampler.counts;
+    let mut first = format!(
+        "{} samples in {:.1} s at {} Hz",
+        sampler.profile.samples(),
+        lasted.as_secs_f64(),
+        options.rate
+    );
+    let mut also = |count: u64, what: &str| {
+        if count > 0 {
+            first.push_str(&format!(", {count} {what}"));
+        }
+    };
+    if !options.idle {
+        also(counts.idle, "of idle CPUs left out");
+    }
+    also(counts.others, "of others left out");
+    also(ticks.missed(), "ticks missed");
+    let mut second = String::new();
+    let mut also = |count: u64, what: &str| {
+        if count > 0 {
+            let comma = if second.is_empty() { "" } else { ", " };
+            second.push_str(&format!("{comma}{count} {what}"));
+        }
+    };
+    also(counts.cut, "stacks were deeper than what was read");
+    also(counts.torn, "samples thrown away (page tables had changed)");
+    also(counts.unknown, "vCPUs could not be told");
+    also(counts.lost + sampler.profile.untimed, "samples beyond what is kept");
+    let rounds = counts.rounds.max(1);
+    let third = sampler.pauses.told().unwrap_or_default();
+    [first, second, format!("{third}; {:.1} pages read at a time", counts.pages as f64 / rounds as f64)]
+}

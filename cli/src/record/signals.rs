@@ -1,0 +1,50 @@
+//! Ctrl-C and its like end a recording; what there is of it is kept. A second one ends the program.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Whether it is time to end, and somebody to wait for that with.
+#[derive(Debug, Default)]
+pub(crate) struct Until {
+    asked: AtomicBool,
+    ended: Mutex<bool>,
+    changed: Condvar,
+    /// Whoever has it may have stopped the guest.
+    standing: Mutex<()>,
+}
+
+impl Until {
+    /// It is time to end.
+    pub(crate) fn end(&self) {
+        self.asked.store(true, Ordering::Release);
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Keeps this program from being stopped by the terminal while it is kept: the guest may stand.
+    pub(crate) fn standing(&self) -> MutexGuard<'_, ()> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is it time?
+    pub(crate) fn over(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Waits until `deadline`, or until it is time to end; true then.
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            ended = match self.changed.wait_timeout(ended, left) {
+                Ok((ended, _)) => ended,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        true
+    }
+}

@@ -1,0 +1,108 @@
+//! `top`: who uses the CPUs of a live guest, a table every few seconds.
+
+mod round;
+mod screen;
+
+use std::io::{IsTerminal, Write};
+use std::time::Instant;
+
+use vmc::{LiveError, LiveGuest};
+
+use crate::args::TopOptions;
+use crate::commands::Question;
+use crate::failure::Failure;
+use crate::record::{Moment, Sampler, Ticks, Until, Wanted, open_kernel};
+use round::Round;
+use screen::{Asked, Screen};
+
+/// What is sampled: threads, without their stacks.
+const WANTED: Wanted =
+    Wanted { pid: None, cpu: None, kernel: true, user: true, idle: false, stacks: false, demangled_bytes: 0 };
+
+/// Shows rounds until there were as many as `options` ask for, or `until` is over.
+pub(crate) fn run(
+    question: &Question<'_>,
+    guest: &dyn LiveGuest,
+    until: &Until,
+    options: &TopOptions,
+) -> Result<(), Failure> {
+    let moment = Moment::new(guest);
+    let opened = open_kernel(question, guest, &moment)?;
+    let linux = opened.as_ref().ok();
+    if let Err(why) = &opened {
+        question.notes.warning(&format_args!("{}: {why}; its vCPUs alone are shown", question.name()));
+    }
+    let mut sampler = Sampler::new(guest, &moment, linux, WANTED);
+    let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    let mut screen = if terminal && !options.batch { Some(Screen::open()?) } else { None };
+    let rounds = options.rounds.or(if terminal { None } else { Some(1) });
+    let mut ticks = Ticks::new(Instant::now(), options.rate, u64::from(std::process::id()));
+    let (mut threads, mut shown) = (options.threads, 0);
+    let mut last = None;
+    while rounds.is_none_or(|rounds| shown < rounds) && !until.over() {
+        let began = Instant::now();
+        let mut round = Round::default();
+        let ended = loop {
+            let now = Instant::now();
+            if now.duration_since(began) >= options.interval {
+                break None;
+            }
+            let deadline = ticks.next(now).min(began + options.interval);
+            match wait(screen.as_mut(), until, deadline)? {
+                Some(Asked::Quit) => break Some(None),
+                Some(Asked::Toggle) => {
+                    threads = !threads;
+                    if let (Some(screen), Some(last)) = (&mut screen, &last) {
+                        screen.show(question.name(), last, linux, &sampler.profile, threads)?;
+                    }
+                    continue;
+                }
+                None => {}
+            }
+            let _stands = until.standing();
+            match sampler.take() {
+                Ok(met) => round.add(&met),
+                Err(why) => break Some(Some(why)),
+            }
+        };
+        round.pause = sampler.pauses.quantile(0.5);
+        match ended {
+            Some(None) => break,
+            Some(Some(why)) => return gone(screen, question, &why),
+            None => {}
+        }
+        match &mut screen {
+            Some(screen) => screen.show(question.name(), &round, linux, &sampler.profile, threads)?,
+            None => {
+                let mut out = std::io::stdout().lock();
+                for line in round.lines(question.name(), linux, &sampler.profile, threads, usize::MAX) {
+                    writeln!(out, "{line}")?;
+                }
+                writeln!(out)?;
+                out.flush()?;
+            }
+        }
+        last = Some(round);
+        shown += 1;
+    }
+    Ok(())
+}
+
+/// The terminal is put right before anything is said.
+fn gone(screen: Option<Screen>, question: &Question<'_>, why: &LiveError) -> Result<(), Failure> {
+    drop(screen);
+    Err(Failure::Said(format!("{}: {why}", question.name())))
+}
+
+/// Waits until `deadline`, for a key or the end.
+fn wait(screen: Option<&mut Screen>, until: &Until, deadline: Instant) -> Result<Option<Asked>, Failure> {
+    match screen {
+        Some(screen) => {
+            if until.over() {
+                return Ok(Some(Asked::Quit));
+            }
+            Ok(screen.key_before(deadline)?)
+        }
+        None => Ok(until.wait(deadline).then_some(Asked::Quit)),
+    }
+}
