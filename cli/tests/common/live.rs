@@ -1,4 +1,5 @@
 //! Live guests for tests: `barekvm` processes, and QEMUs that `guests/run-live` brings up. Each ends with its value.
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
