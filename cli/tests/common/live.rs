@@ -271,8 +271,15 @@ impl Seen {
             };
             threads.iter().map(of_thread).collect()
         };
+        // By what they are of: QEMU makes those of its devices anew when a guest is stopped and goes on.
+        let mut descriptors: Vec<String> = list("fd")
+            .iter()
+            .filter_map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok())
+            .map(|link| link.to_string_lossy().split(":[").next().unwrap_or_default().to_owned())
+            .collect();
+        descriptors.sort();
         Self {
-            descriptors: list("fd"),
+            descriptors,
             traced: status(&["TracerPid"]),
             signals: status(&["SigBlk", "SigIgn", "SigCgt", "Seccomp:"]),
             threads,
