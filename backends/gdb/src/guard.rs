@@ -32,7 +32,7 @@ const DETACH: &[u8] = b"$D#44";
 const DETACH_FIRST: &[u8] = b"$D;1#b0";
 
 /// How long a stub is waited for that serves somebody else.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a stub may take to answer once it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is silent for so long after an answer has no more to say.
@@ -193,7 +193,7 @@ fn wait(socket: BorrowedFd<'_>, most: Duration) -> bool {
     let end = Instant::now() + most;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        // At most a day, which fits.
+        // At most an hour, which fits.
         let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&time)) {
             Ok(0) => return false,

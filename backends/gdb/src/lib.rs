@@ -45,6 +45,7 @@ mod options;
 mod packet;
 mod peer;
 mod registers;
+mod state;
 mod stream;
 mod xfer;
 

@@ -74,6 +74,11 @@ impl Link {
         &self.stream
     }
 
+    /// Nothing more is to be expected of the other end.
+    pub(crate) const fn lose(&mut self) {
+        self.lost = true;
+    }
+
     /// Is there nobody any more to talk to, or nobody who answers?
     pub(crate) const fn is_lost(&self) -> bool {
         self.lost

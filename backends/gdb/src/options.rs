@@ -64,8 +64,6 @@ pub enum Step {
     Socket,
     /// Connected: the stub has stopped the guest, or is about to.
     Connected,
-    /// The first question is on its way.
-    Asked,
     /// It is known whether the guest had run.
     Found,
     /// Addresses are physical ones from here on.

@@ -13,7 +13,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::server::{Left, Machine, on_tcp, on_unix};
+use common::server::{Left, Machine, Vcpu, on_tcp, on_unix};
 use serde_json::Value;
 use vmc::arch::{aarch64, x86_64};
 use vmc::{LiveGuest, PhysAddr, PhysMemory, Registers, Vcpus};
@@ -30,7 +30,7 @@ fn image() -> Image {
 }
 
 /// Registers of x86_64 in an order that no other stub has, in two documents; those of the control registers are not in `g`.
-fn x86_64(registers: &x86_64::Registers) -> (Vec<u8>, Vec<(usize, u64)>) {
+fn x86_64(registers: &x86_64::Registers) -> Vcpu {
     let mut g = registers.kernel_gs_base.unwrap_or(0).to_le_bytes().to_vec();
     g.extend((registers.rflags as u32).to_le_bytes());
     g.extend(u32::from(registers.cs).to_le_bytes());

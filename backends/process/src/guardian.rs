@@ -85,10 +85,10 @@ impl Guardian {
         }
     }
 
-    /// Waits for something to read on the line without giving the processor away, for so long at most: a child that is quick
-    /// answers before others would have had their turn.
-    pub fn look_out(&self, most: Duration) {
-        let until = Instant::now() + most;
+    /// Waits for something to read on the line without giving the processor away: a child that is quick answers before others
+    /// would have had their turn.
+    fn look_out(&self) {
+        let until = Instant::now() + LOOK_OUT;
         let mut line = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
         while matches!(ppoll(&mut line, Some(TimeSpec::from(Duration::ZERO)), None), Ok(0))
             && Instant::now() < until
@@ -108,7 +108,7 @@ impl Drop for Guardian {
     fn drop(&mut self) {
         let _ = self.line.shutdown(std::net::Shutdown::Write);
         let _ = self.line.set_read_timeout(Some(PATIENCE));
-        self.look_out(LOOK_OUT);
+        self.look_out();
         let mut rest = [0; 256];
         let ended = loop {
             match self.line.read(&mut rest) {

@@ -24,11 +24,13 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// How long stopping and resuming may take: QEMU finishes first what its disks are at.
     pub stop_timeout: Duration,
+    /// Is memory to be read in QEMU's process, where that is on this host and may be read?
+    pub process: bool,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), stop_timeout: Duration::from_secs(30) }
+        Self { timeout: Duration::from_secs(5), stop_timeout: Duration::from_secs(30), process: true }
     }
 }
 
@@ -73,7 +75,7 @@ impl Qmp {
         let mut warnings: Vec<String> = warning(&status.status).into_iter().collect();
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
-        let opened = memory::open(&connection, &address, &layout);
+        let opened = memory::open(&connection, &address, &layout, options.process);
         warnings.extend(opened.warning);
         Ok(Self {
             regions: layout.regions(),
@@ -169,8 +171,9 @@ impl Vcpus for Qmp {
 
 impl LiveGuest for Qmp {
     fn stop(&self) -> Result<(), LiveError> {
-        let mut link = self.link();
-        if link.stop()? {
+        // The connection is let go before memory is locked: reads take both in the other order.
+        let stopped = self.link().stop()?;
+        if stopped {
             self.memory.forget();
         }
         Ok(())

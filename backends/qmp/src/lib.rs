@@ -4,7 +4,8 @@
 //! [`Qmp`] attaches to a QEMU of this host or of another and is a [`vmc::LiveGuest`]: memory, registers, stop and resume.
 //! * The physical layout is QEMU's own (`info mtree -f`, `gpa2hva`): RAM below and above the PCI hole, plugged-in memory; no
 //!   firmware and no device.
-//! * Memory is read in QEMU's process where it is on this host and may be read; else through the monitor, slowly.
+//! * Memory is read in QEMU's process where it is on this host and may be read; else through the monitor: out of parts of a dump
+//!   where the socket is a Unix one and the guest stands still, or word by word, slowly.
 //! * Registers are what `info registers -a` tells of x86_64 and aarch64. The GS base that x86_64 kernels keep while a program runs
 //!   is taken from the notes of a dump of one page, if the guest stands still. What QEMU tells nowhere is missing: LSTAR, and of
 //!   aarch64 all system registers (page table roots, SP_EL0); `vmc-gdb` has those.
@@ -43,6 +44,7 @@ mod link;
 mod memory;
 mod message;
 mod note;
+mod part;
 mod peer;
 mod stream;
 

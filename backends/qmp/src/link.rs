@@ -40,12 +40,6 @@ pub(crate) struct Link {
     pub(crate) problem: Option<String>,
 }
 
-impl AsMut<Connection> for Link {
-    fn as_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-}
-
 impl Link {
     pub(crate) const fn new(connection: Connection, page: u64, stop_timeout: Duration) -> Self {
         Self {
@@ -113,6 +107,11 @@ impl Link {
         !self.held && self.is_running().unwrap_or(false)
     }
 
+    /// Do the vCPUs stand still, by us or by somebody else?
+    pub(crate) fn stands_still(&mut self) -> bool {
+        self.held || !self.is_running().unwrap_or(true)
+    }
+
     /// What QEMU says of it.
     fn is_running(&mut self) -> Result<bool, CommandError> {
         let status = self.connection.status()?;
@@ -159,7 +158,7 @@ impl Link {
         self.noted = false;
         let lacks = vcpus.iter().any(lacks_kernel_gs);
         // A guest that runs would be stopped by the dump.
-        if lacks && self.connection.stream().is_unix() && (self.held || !self.is_running().unwrap_or(true)) {
+        if lacks && self.connection.stream().is_unix() && self.stands_still() {
             match note::ask(&mut self.connection, self.page) {
                 Ok(notes) => self.noted = complete(&mut vcpus, &notes),
                 Err(error) => self.problem = Some(format!("the kernel's GS base is not known: {error}")),

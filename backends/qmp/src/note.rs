@@ -1,30 +1,17 @@
 //! What `info registers` does not tell of x86_64: the GS base that the kernel keeps while a program runs.
 //!
-//! QEMU writes it into a dump's `QEMU` notes. A dump of one page, into a file in memory that is handed to QEMU, takes half a
-//! millisecond and changes nothing of a guest that stands still; of one that runs it would hold the vCPUs, so it is not asked for
-//! then.
+//! QEMU writes it into a dump's `QEMU` notes.
 //!
 //! Source: the ELF specification for headers and notes; `target/i386/arch_dump.c` of QEMU for the note: two 32-bit words
 //! (version 1, size), 16 general registers, rip, rflags, ten segments of 24 bytes, cr0 to cr4, kernel_gs_base (5.0 and later).
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
-
-use rustix::fs::{MemfdFlags, memfd_create};
-use vmc::bytes::{u16_at, u32_at, u64_at};
+use vmc::bytes::{u32_at, u64_at};
 
 use crate::connection::Connection;
 use crate::error::CommandError;
-use crate::message::Dump;
+use crate::part::Part;
 
-/// The name that QEMU keeps the file under for that moment.
-const NAME: &str = "vmc-registers";
-/// More than the notes of QEMU's most vCPUs take.
-const MOST: u64 = 64 << 20;
 const PAGE: u64 = 4096;
-/// PT_NOTE.
-const NOTE: u32 = 4;
 const RIP: usize = 8 + 16 * 8;
 const CR3: usize = RIP + 2 * 8 + 10 * 24 + 3 * 8;
 const KERNEL_GS_BASE: usize = CR3 + 2 * 8;
@@ -39,37 +26,17 @@ pub(crate) struct Note {
 
 /// The notes of all vCPUs of a guest that stands still; `page` is the address of one that the guest has.
 pub(crate) fn ask(connection: &mut Connection, page: u64) -> Result<Vec<Note>, CommandError> {
-    let wrong = |what: String, peer: &str| CommandError::Answer {
-        peer: peer.to_owned(),
+    let part = Part::ask(connection, page, PAGE)?;
+    parse(&part).ok_or_else(|| CommandError::Answer {
+        peer: connection.peer().to_owned(),
         command: "dump-guest-memory",
-        what,
-    };
-    let mut file = memfd_create(NAME, MemfdFlags::CLOEXEC)
-        .map(File::from)
-        .map_err(|error| wrong(error.to_string(), connection.peer()))?;
-    let protocol = format!("fd:{NAME}");
-    let (begin, length) = (Some(page), Some(PAGE));
-    let dump = Dump { paging: false, protocol: &protocol, detach: None, begin, length };
-    connection.dump_into(file.as_fd(), NAME, dump)?;
-    let mut bytes = Vec::new();
-    let read = std::io::Seek::rewind(&mut file).and_then(|()| file.take(MOST).read_to_end(&mut bytes));
-    read.map_err(|error| wrong(error.to_string(), connection.peer()))?;
-    parse(&bytes).ok_or_else(|| wrong("the dump has no notes of its vCPUs".to_owned(), connection.peer()))
+        what: "it has no notes of the vCPUs".to_owned(),
+    })
 }
 
-/// The notes in an ELF core.
-fn parse(elf: &[u8]) -> Option<Vec<Note>> {
-    if !elf.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let (table, size, count) = (offset(u64_at(elf, 32)?)?, u16_at(elf, 54)?, u16_at(elf, 56)?);
-    let header = (0..count).find_map(|index| {
-        let at = table.checked_add(usize::from(index) * usize::from(size))?;
-        let header = elf.get(at..)?;
-        (u32_at(header, 0)? == NOTE).then_some(header)
-    })?;
-    let start = offset(u64_at(header, 8)?)?;
-    let mut rest = elf.get(start..start.checked_add(offset(u64_at(header, 32)?)?)?)?;
+/// The notes of a core.
+fn parse(part: &Part) -> Option<Vec<Note>> {
+    let mut rest = part.notes()?;
     let mut notes = Vec::new();
     while let Some((name, description, behind)) = next(rest) {
         if name == b"QEMU\0" {
@@ -94,10 +61,6 @@ fn note(description: &[u8]) -> Option<Note> {
     let description = description.get(..size).filter(|note| u32_at(note, 0) == Some(1))?;
     let word = |at| u64_at(description, at);
     Some(Note { rip: word(RIP)?, cr3: word(CR3)?, kernel_gs_base: word(KERNEL_GS_BASE)? })
-}
-
-fn offset(value: u64) -> Option<usize> {
-    usize::try_from(value).ok()
 }
 
 #[cfg(test)]
@@ -126,7 +89,7 @@ mod tests {
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[32..40].copy_from_slice(&64u64.to_le_bytes());
         elf[54..58].copy_from_slice(&[56, 0, 2, 0]);
-        for (kind, start, len) in [(1u32, 0u64, 0u64), (NOTE, 176, notes.len() as u64)] {
+        for (kind, start, len) in [(1u32, 0u64, 0u64), (4, 176, notes.len() as u64)] {
             let mut header = [0; 56];
             header[..4].copy_from_slice(&kind.to_le_bytes());
             header[8..16].copy_from_slice(&start.to_le_bytes());
@@ -139,7 +102,7 @@ mod tests {
 
     #[test]
     fn notes_are_found_among_others() {
-        let notes = parse(&core(&[(1, 2, 3), (4, 5, 6)])).unwrap();
+        let notes = parse(&Part::of_bytes(&core(&[(1, 2, 3), (4, 5, 6)]))).unwrap();
         let of = |rip, cr3, kernel_gs_base| Note { rip, cr3, kernel_gs_base };
         assert_eq!(notes, [of(1, 2, 3), of(4, 5, 6)]);
     }
@@ -148,18 +111,18 @@ mod tests {
     fn damaged_cores_are_refused_wherever_they_are_cut() {
         let whole = core(&[(1, 2, 3), (4, 5, 6)]);
         for len in 0..whole.len() {
-            assert!(parse(&whole[..len]).is_none_or(|notes| notes.len() < 2), "{len}");
+            assert!(parse(&Part::of_bytes(&whole[..len])).is_none_or(|notes| notes.len() < 2), "{len}");
         }
         // Every byte of the headers, made as wrong as can be.
         for at in 0..176 {
             let mut damaged = whole.clone();
             damaged[at] = 0xff;
-            let _ = parse(&damaged);
+            let _ = parse(&Part::of_bytes(&damaged));
         }
         // Before QEMU 5.0 the note ends before the kernel's GS.
         let mut old = core(&[(1, 2, 3)]);
         let at = old.windows(8).position(|word| word == (1u64 | 440 << 32).to_le_bytes()).unwrap();
         old[at + 4..at + 8].copy_from_slice(&432u32.to_le_bytes());
-        assert_eq!(parse(&old), None);
+        assert_eq!(parse(&Part::of_bytes(&old)), None);
     }
 }

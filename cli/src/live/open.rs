@@ -18,7 +18,7 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
         Named::Kvm(pid) => {
             let layout = options.layout.as_deref().map(vmc_process::Layout::parse).transpose();
             let mut attach = vmc_kvm::AttachOptions::default();
-            attach.layout = layout.map_err(|why| failed(&why))?;
+            attach.layout = layout.map_err(|why| failed(&format_args!("--layout: {why}")))?;
             attach.monitor.clone_from(&options.monitor);
             attach.no_inject = options.no_inject;
             attach.patience = options.timeout;

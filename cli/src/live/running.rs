@@ -81,6 +81,7 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
     question.notes.tell(notes);
     question.sink.write_out(&bytes)?;
     let times = if tries == 1 { String::new() } else { format!(", {tries} times") };
+    answered?;
     question.notes.say(&format_args!("the guest ran while it was read{times} (--no-stop)"));
-    answered
+    Ok(())
 }

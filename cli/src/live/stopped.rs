@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vmc::{LiveError, LiveGuest};
+use vmc::LiveGuest;
 use vmc_linux::{Linux, LinuxError};
 
 use super::open_running;
@@ -48,8 +48,11 @@ pub(super) fn run(
     let stood = pause.end();
     question.notes.tell(question.notes.take());
     let written = question.sink.release();
-    say(question, guest, stood)?;
-    answered.and(written.map_err(Failure::Output))
+    let stood = stood.map_err(|source| question.live_failure(source))?;
+    // A failure is one line.
+    answered.and(written.map_err(Failure::Output))?;
+    say(question, guest, stood);
+    Ok(())
 }
 
 /// Asks a running guest for nothing but what stays the same and is then at hand: members of structures, tables, names.
@@ -62,19 +65,13 @@ fn rehearse<'m>(question: &Question<'m>, opened: &Result<Linux<'m>, LinuxError>,
     question.notes.take();
 }
 
-/// For how long the guest stood.
-fn say(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    stood: Result<Duration, LiveError>,
-) -> Result<(), Failure> {
-    let stood = stood.map_err(|source| question.live_failure(source))?;
+/// Says for how long the guest stood.
+fn say(question: &Question<'_>, guest: &dyn LiveGuest, stood: Duration) {
     if guest.running() {
         question.notes.say(&format_args!("the guest stood still for {}", milliseconds(stood)));
     } else {
         question.notes.say(&"the guest was paused before, and still is");
     }
-    Ok(())
 }
 
 /// A time in milliseconds, to three digits.

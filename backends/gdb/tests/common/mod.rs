@@ -234,7 +234,7 @@ impl Guest {
                 .filter_map(|part| part.split_once('#').map(|(data, _)| data.to_owned()));
             parts.collect()
         };
-        let answer = loop {
+        loop {
             let got = std::io::Read::read(&mut stub, &mut buf).unwrap();
             assert!(got > 0, "the stub closed the connection");
             all.extend_from_slice(&buf[..got]);
@@ -246,8 +246,7 @@ impl Guest {
                 }
                 break answer.clone();
             }
-        };
-        answer
+        }
     }
 
     pub(crate) fn monitor(&mut self, line: &str) -> String {

@@ -23,11 +23,14 @@ use gdbstub::target::ext::target_description_xml_override::{
 use gdbstub::target::{Target, TargetError, TargetResult};
 use vmc::{PhysAddr, PhysMemory};
 
+/// A vCPU's `g`, and by number what is not in it.
+pub(crate) type Vcpu = (Vec<u8>, Vec<(usize, u64)>);
+
 /// What a machine of an architecture has: registers by number, its description, and how `g` puts them.
 pub(crate) struct Machine<M> {
     pub(crate) memory: M,
     /// A vCPU's registers in the order of `g`; what no `g` holds, by number.
-    pub(crate) vcpus: Vec<(Vec<u8>, Vec<(usize, u64)>)>,
+    pub(crate) vcpus: Vec<Vcpu>,
     /// Documents by name.
     pub(crate) documents: Vec<(String, String)>,
     pub(crate) map: String,

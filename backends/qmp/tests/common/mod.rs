@@ -138,7 +138,7 @@ impl Drop for Guest {
 }
 
 /// The test's own connection to QEMU, which shares nothing with the backend's.
-pub(crate) struct Control(BufReader<UnixStream>);
+pub(crate) struct Control(BufReader<UnixStream>, usize);
 
 impl Control {
     pub(crate) fn connect(path: &str) -> Self {
@@ -151,7 +151,7 @@ impl Control {
             std::thread::sleep(Duration::from_millis(10));
         };
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut control = Self(BufReader::new(socket));
+        let mut control = Self(BufReader::new(socket), 0);
         control.line();
         control.ask("qmp_capabilities", &json!({}));
         control
@@ -168,11 +168,18 @@ impl Control {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
         loop {
             let answer = self.line();
+            self.1 += usize::from(answer["event"] == "STOP");
             if answer["id"] == "test" {
                 assert!(answer["error"].is_null(), "{command}: {answer}");
                 return answer["return"].clone();
             }
         }
+    }
+
+    /// How often the machine was stopped, as far as was listened.
+    pub(crate) fn stops(&mut self) -> usize {
+        self.status();
+        self.1
     }
 
     pub(crate) fn hmp(&mut self, line: &str) -> String {

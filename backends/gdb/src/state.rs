@@ -1,0 +1,201 @@
+//! What is going on with a stub that is attached to: its guest held, let run, let go.
+
+use std::time::Instant;
+
+use vmc::Registers;
+use vmc_process::ProcessMemory;
+
+use crate::error::LinkError;
+use crate::guard::Guard;
+use crate::handshake::{self, Addresses};
+use crate::link::{Link, is_stop};
+use crate::memory::Pages;
+use crate::options::Step;
+use crate::registers::Plan;
+
+pub(crate) const RUNS: &str = "the guest runs, and its stub answers only while it is stopped";
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) link: Link,
+    pub(crate) pages: Pages,
+    pub(crate) registers: Vec<Option<Registers>>,
+    pub(crate) addresses: Addresses,
+    /// Does the guest run now, by our word?
+    pub(crate) running: bool,
+    /// Is it to run when it is let go?
+    pub(crate) let_run: bool,
+    pub(crate) continues: bool,
+    /// Stop replies that came without being asked for, as of the last look.
+    pub(crate) stops: usize,
+    pub(crate) released: bool,
+    pub(crate) at_step: Option<fn(Step)>,
+    pub(crate) guard: Guard,
+    pub(crate) local: Local,
+}
+
+/// The memory in the process of the virtual machine monitor.
+#[derive(Debug)]
+pub(crate) enum Local {
+    Untried,
+    /// There is none, or its bytes are not the guest's.
+    Off,
+    On(u32, ProcessMemory),
+}
+
+impl State {
+    pub(crate) fn step(&self, step: Step) {
+        if let Some(at_step) = self.at_step {
+            at_step(step);
+        }
+    }
+
+    /// The connection, where it may be used.
+    pub(crate) fn held(&mut self) -> Result<&mut Link, &'static str> {
+        if self.running || self.released {
+            return Err(RUNS);
+        }
+        Ok(&mut self.link)
+    }
+
+    /// Somebody else has let the guest run while we held it: then it is to run in the end.
+    pub(crate) fn notice(&mut self) {
+        if self.link.stops() > self.stops {
+            self.stops = self.link.stops();
+            self.let_run = true;
+            self.guard.run(true);
+        }
+    }
+
+    pub(crate) fn stop(&mut self) -> Result<(), LinkError> {
+        if !self.running {
+            return Ok(());
+        }
+        // From here on it may be stopped.
+        self.guard.run(true);
+        self.link.send_raw(&[3])?;
+        let until = Instant::now() + self.link.patience();
+        loop {
+            match self.link.receive(until, false)? {
+                Some(packet) if is_stop(&packet) => break,
+                Some(_) => {}
+                None => {
+                    // It may stop yet: whoever lets go has to see to it.
+                    self.link.lose();
+                    return Err(self.link.silent(b"stop"));
+                }
+            }
+        }
+        self.running = false;
+        self.forget_memory();
+        self.registers.fill(None);
+        match self.addresses {
+            Addresses::Switched { before } => {
+                handshake::physical(&mut self.link, true, &mut self.guard, before)
+            }
+            Addresses::AsTheyAre => Ok(()),
+        }
+    }
+
+    pub(crate) fn forget_memory(&mut self) {
+        self.pages.forget();
+        if let Local::On(_, memory) = &self.local {
+            memory.forget();
+        }
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<(), LinkError> {
+        self.notice();
+        if self.running || !self.let_run {
+            return Ok(());
+        }
+        self.restore()?;
+        // Nothing may be sent once it runs: any byte would stop it.
+        self.link.flush()?;
+        self.link.tell(if self.continues { b"vCont;c" } else { b"c" })?;
+        self.running = true;
+        self.guard.done();
+        Ok(())
+    }
+
+    /// Puts back the stub's own settings.
+    fn restore(&mut self) -> Result<(), LinkError> {
+        match self.addresses {
+            Addresses::Switched { before } => {
+                handshake::physical(&mut self.link, before, &mut self.guard, before)
+            }
+            Addresses::AsTheyAre => Ok(()),
+        }
+    }
+
+    pub(crate) fn release(&mut self) -> Result<(), LinkError> {
+        if self.released {
+            return Ok(());
+        }
+        self.released = true;
+        self.step(Step::Releasing);
+        if self.link.is_lost() {
+            // The guardian tries what can be tried, and does not make anybody wait.
+            self.guard.leave();
+            return Err(self.link.silent(b"D"));
+        }
+        self.notice();
+        if !self.running {
+            let restored = self.restore();
+            if self.let_run {
+                self.let_go()?;
+            } else {
+                // A stub that hears no `D` leaves the guest as it is.
+                self.link.flush()?;
+            }
+            restored?;
+        }
+        self.guard.done();
+        self.step(Step::Released);
+        Ok(())
+    }
+
+    /// `D`, in the form that the stub takes; else the guest is just let run.
+    fn let_go(&mut self) -> Result<(), LinkError> {
+        // A client before us may have agreed on several processes, which the stub remembers: then `D` wants a number.
+        for form in [b"D".as_slice(), b"D;1"] {
+            if self.link.ask(form)? == b"OK" {
+                self.link.let_be();
+                return Ok(());
+            }
+        }
+        self.link.flush()?;
+        self.link.tell(if self.continues { b"vCont;c" } else { b"c" })
+    }
+
+    pub(crate) fn registers(
+        &mut self,
+        index: usize,
+        thread: &str,
+        plan: &Plan,
+    ) -> Result<Registers, &'static str> {
+        if let Some(Some(registers)) = self.registers.get(index) {
+            return Ok(registers.clone());
+        }
+        let link = self.held()?;
+        if !thread.is_empty() {
+            let selected =
+                link.ask(format!("Hg{thread}").as_bytes()).map_err(|_| "the stub did not answer")?;
+            if selected != b"OK" {
+                return Err("the stub does not select it");
+            }
+        }
+        let registers =
+            plan.read(link).map_err(|_| "the stub's answer is not understood, or did not come")?;
+        if let Some(slot) = self.registers.get_mut(index) {
+            *slot = Some(registers.clone());
+        }
+        Ok(registers)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = self.release();
+    }
+}
