@@ -109,6 +109,7 @@ fn a_running_guest_by_gdb_and_qmp() {
         }
         assert_eq!(qemu.status(), "paused");
     }
+    qemu.execute("cont", &serde_json::Value::Null);
     before.again(qemu.pid());
 }
 

@@ -1,4 +1,5 @@
 //! Live guests for tests: `barekvm` processes, and QEMUs that `guests/run-live` brings up. Each ends with its value.
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -270,8 +271,15 @@ impl Seen {
             };
             threads.iter().map(of_thread).collect()
         };
+        // By what they are of: QEMU makes those of its devices anew when a guest is stopped and goes on.
+        let mut descriptors: Vec<String> = list("fd")
+            .iter()
+            .filter_map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok())
+            .map(|link| link.to_string_lossy().split(":[").next().unwrap_or_default().to_owned())
+            .collect();
+        descriptors.sort();
         Self {
-            descriptors: list("fd"),
+            descriptors,
             traced: status(&["TracerPid"]),
             signals: status(&["SigBlk", "SigIgn", "SigCgt", "Seccomp:"]),
             threads,
