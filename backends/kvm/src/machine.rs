@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use vmc::arch::Registers;
 use vmc::live::LiveError;
 use vmc::vcpu::{VcpuError, Vcpus};
-use vmc_process::guardian::Guardian;
+use vmc_process::guardian::{Guardian, Haste};
 
 use crate::arch::{Arch, BLOCK, Host, bytes};
 use crate::error::{AttachError, describe, reason};
@@ -75,6 +75,8 @@ impl Machine {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(pid: u32, options: &AttachOptions) -> Result<Self, AttachError> {
+        // The child inherits it.
+        let _haste = Haste::new();
         let found = find::find(pid, options.no_inject)?;
         let Found { name, vcpus, threads, .. } = &found;
         let tracer = tracer(pid, &found, options);
@@ -85,7 +87,6 @@ impl Machine {
             tracer.serve(post);
         })
         .map_err(|source| AttachError::NoGuardian { pid, source })?;
-        guardian.hurry();
         let limit = Some(options.patience + CHILD_PATIENCE);
         guardian
             .line()
@@ -274,6 +275,7 @@ impl Machine {
         if talk.lost {
             return Err(Failure::Silent);
         }
+        let _haste = Haste::new();
         talk.guardian.line().write_all(&command.encode()).map_err(|error| lost(talk, &error))?;
         self.hear(talk)
     }

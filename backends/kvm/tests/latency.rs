@@ -31,23 +31,34 @@ fn median(times: &mut [Duration], what: &str) -> Duration {
     at(500)
 }
 
-fn cycle(bare: &Bare, options: &AttachOptions) -> Duration {
+/// How long a whole cycle takes, and its parts: attaching, holding and reading, leaving.
+fn cycle(bare: &Bare, options: &AttachOptions) -> [Duration; 4] {
     let start = Instant::now();
     let machine = Machine::attach(bare.pid(), options).unwrap();
+    let attached = start.elapsed();
     machine.stop().unwrap();
     for vcpu in 0..machine.count() {
         machine.registers(vcpu).unwrap();
     }
+    let read = start.elapsed();
     drop(machine);
-    start.elapsed()
+    let whole = start.elapsed();
+    [whole, attached, read - attached, whole - read]
 }
 
 #[test]
 fn attaching_reading_and_leaving() {
     for arguments in [["loop", "--vcpus", "2"], ["paused", "--vcpus", "2"], ["hlt", "--vcpus", "2"]] {
         let Some(bare) = Bare::start(&arguments) else { return };
-        let mut times: Vec<Duration> = (0..300).map(|_| cycle(&bare, &AttachOptions::default())).collect();
-        let middle = median(&mut times, &format!("attach, registers, detach: {arguments:?}"));
+        let cycles: Vec<_> = (0..300).map(|_| cycle(&bare, &AttachOptions::default())).collect();
+        let part = |index: usize, what: &str| {
+            let mut times: Vec<Duration> = cycles.iter().map(|cycle| cycle[index]).collect();
+            median(&mut times, &format!("{what}: {arguments:?}"))
+        };
+        let middle = part(0, "attach, registers, detach");
+        part(1, "    attach");
+        part(2, "    hold, read");
+        part(3, "    leave");
         assert!(middle < FAR_TOO_LONG, "{middle:?}");
     }
 }

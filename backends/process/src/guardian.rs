@@ -9,6 +9,7 @@
 #![allow(unsafe_code, reason = "fork, and what belongs to it, is unsafe by nature; see SAFETY below")]
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -30,6 +31,54 @@ const LOOK_OUT: Duration = Duration::from_micros(500);
 
 /// The most descriptors that are closed one by one where the kernel has no `close_range` (before 5.9).
 const MOST_DESCRIPTORS: RawFd = 65_536;
+
+/// Has the system run the calling thread before others until this is dropped, and for good what it forks meanwhile: for moments in
+/// which somebody is held up. Where that is not permitted, nothing is different.
+///
+/// Without it a thread that is woken where all processors are busy, with vCPUs above all, waits for the next tick of the clock.
+#[derive(Debug)]
+pub struct Haste {
+    /// The policy and the parameters that the thread had; None where they are not changed.
+    before: Option<(libc::c_int, libc::sched_param)>,
+    /// It is this thread's alone.
+    _here: PhantomData<*const ()>,
+}
+
+impl Haste {
+    /// From now on.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut before = libc::sched_param { sched_priority: 0 };
+        let hasty = libc::sched_param { sched_priority: 1 };
+        // SAFETY: the calls read and write the numbers that are passed, and concern the calling thread alone.
+        let before = unsafe {
+            let policy = libc::sched_getscheduler(0);
+            // Who has asked for more than what everybody gets keeps it.
+            let usual = matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER | libc::SCHED_BATCH);
+            let changed = policy >= 0
+                && usual
+                && libc::sched_getparam(0, &raw mut before) == 0
+                && libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const hasty) == 0;
+            changed.then_some((policy, before))
+        };
+        Self { before, _here: PhantomData }
+    }
+}
+
+impl Default for Haste {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Haste {
+    fn drop(&mut self) {
+        if let Some((policy, parameters)) = self.before {
+            // SAFETY: as above.
+            unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+        }
+    }
+}
 
 /// The parent's end. Dropping it tells the child to finish, and waits until it has.
 #[derive(Debug)]
@@ -72,19 +121,6 @@ impl Guardian {
         &self.line
     }
 
-    /// Has the system run the child before others, where we may ask for that: for one that holds up somebody while it works.
-    pub fn hurry(&self) {
-        let priority = libc::sched_param { sched_priority: 1 };
-        let child = self.child.as_raw();
-        // SAFETY: the calls read no more than the number that is passed; the child is ours, and not reaped, so its number is
-        // nobody else's.
-        unsafe {
-            if libc::sched_setscheduler(child, libc::SCHED_FIFO, &raw const priority) != 0 {
-                libc::setpriority(libc::PRIO_PROCESS, child.unsigned_abs(), -20);
-            }
-        }
-    }
-
     /// Waits for something to read on the line without giving the processor away: a child that is quick answers before others
     /// would have had their turn.
     fn look_out(&self) {
@@ -106,6 +142,7 @@ impl Guardian {
 
 impl Drop for Guardian {
     fn drop(&mut self) {
+        let _haste = Haste::new();
         let _ = self.line.shutdown(std::net::Shutdown::Write);
         let _ = self.line.set_read_timeout(Some(PATIENCE));
         self.look_out();
