@@ -43,6 +43,8 @@ pub struct Machine {
 struct Conversation {
     guardian: Guardian,
     held: bool,
+    /// Whoever holds the vCPUs runs before others.
+    haste: Option<Haste>,
     /// The child did not answer once: whatever comes is an answer to something else.
     lost: bool,
     /// The threads that run vCPUs, or may.
@@ -102,6 +104,7 @@ impl Machine {
             state: Mutex::new(Conversation {
                 guardian,
                 held: false,
+                haste: None,
                 lost: false,
                 tids,
                 vcpus: vec![None; count],
@@ -150,8 +153,11 @@ impl Machine {
             return Ok(());
         }
         talk.vcpus.fill(None);
-        self.order(&mut talk, Command::Stop)
-            .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+        talk.haste = Some(Haste::new());
+        if let Err(failure) = self.order(&mut talk, Command::Stop) {
+            talk.haste = None;
+            return Err(self.live_error(failure, |reason| LiveError::Stop { reason }));
+        }
         talk.held = true;
         Ok(())
     }
@@ -166,6 +172,7 @@ impl Machine {
             self.order(&mut talk, Command::Resume)
                 .map_err(|failure| self.live_error(failure, |reason| LiveError::Resume { reason }))?;
             talk.held = false;
+            talk.haste = None;
         }
         Ok(())
     }
@@ -276,7 +283,12 @@ impl Machine {
             return Err(Failure::Silent);
         }
         let _haste = Haste::new();
-        talk.guardian.line().write_all(&command.encode()).map_err(|error| lost(talk, &error))?;
+        let hasty = talk.haste.as_ref().and_then(Haste::thread).unwrap_or(0);
+        talk.guardian.line().write_all(&command.encode(hasty)).map_err(|error| lost(talk, &error))?;
+        // To be stopped, vCPUs need the processors; to let them go takes no longer than going to sleep.
+        if command == Command::Resume {
+            talk.guardian.look_out();
+        }
         self.hear(talk)
     }
 
@@ -293,7 +305,7 @@ impl Machine {
                     }
                     talk.guardian
                         .line()
-                        .write_all(&Command::GoOn.encode())
+                        .write_all(&Command::GoOn.encode(0))
                         .map_err(|error| lost(talk, &error))?;
                 }
                 None => {
@@ -385,6 +397,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         steps: options.watcher.is_some(),
         reply: vec![0; HEAD + VCPU * found.vcpus.len()],
         held: false,
+        hasty: None,
         injections: 0,
         pages_allowed: None,
         orphan: false,

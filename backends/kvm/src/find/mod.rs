@@ -106,25 +106,33 @@ fn vcpu_number(target: &str, next: usize) -> Option<u32> {
 /// The threads that have to be held: those that run vCPUs, where that is known of all, else every thread that may.
 fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<FoundThread> {
     let all = threads(pid);
-    for thread in &all {
-        if let Some((number, fd, request)) = thread.system_call
+    for vcpu in vcpus.iter_mut() {
+        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
+        vcpu.tid = told.filter(|tid| all.contains(tid));
+    }
+    let certain = |vcpus: &[FoundVcpu]| vcpus.iter().all(|vcpu| vcpu.tid.is_some());
+    for tid in &all {
+        if certain(vcpus) {
+            break;
+        }
+        if let Some((number, fd, request)) = proc_files::system_call(pid, *tid)
             && number == Host::IOCTL
             && request == KVM_RUN
             && let Some(vcpu) =
                 vcpus.iter_mut().find(|vcpu| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+            && proc_files::runs_its_code(pid, *tid)
         {
-            vcpu.tid = Some(thread.tid);
+            vcpu.tid = Some(*tid);
         }
     }
-    for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.tid.is_none()) {
-        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
-        vcpu.tid = told.filter(|tid| all.iter().any(|thread| thread.tid == *tid));
+    let found = |tid: i32| FoundThread { tid, jailed: proc_files::jailed(pid, tid) };
+    if certain(vcpus) {
+        let mut tids: Vec<i32> = vcpus.iter().filter_map(|vcpu| vcpu.tid).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        return tids.into_iter().map(found).collect();
     }
-    let certain = vcpus.iter().all(|vcpu| vcpu.tid.is_some());
-    all.iter()
-        .filter(|thread| !certain || vcpus.iter().any(|vcpu| vcpu.tid == Some(thread.tid)))
-        .map(|thread| FoundThread { tid: thread.tid, jailed: thread.jailed })
-        .collect()
+    all.into_iter().filter(|tid| proc_files::runs_its_code(pid, *tid)).map(found).collect()
 }
 
 /// An instruction that makes a system call: in the vDSO, which every program has, or in any other code.

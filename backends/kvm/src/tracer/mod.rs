@@ -10,7 +10,7 @@ mod threads;
 
 use std::time::{Duration, Instant};
 
-use vmc_process::guardian::{Event, Post};
+use vmc_process::guardian::{Event, Haste, Post};
 
 use crate::arch::BLOCK;
 use crate::options::Step;
@@ -20,6 +20,12 @@ pub(crate) use threads::State;
 
 /// How long the child waits for the parent to go on after a step.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the parent runs before others while it holds a guest. Who holds it longer gains little by that.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// How long the child looks out for what comes next while a guest is held, before it sleeps.
+const LOOK_OUT: Duration = Duration::from_micros(200);
 
 /// A thread of the VMM.
 #[derive(Debug)]
@@ -59,6 +65,8 @@ pub(crate) struct Tracer {
     pub(crate) steps: bool,
     pub(crate) reply: Vec<u8>,
     pub(crate) held: bool,
+    /// The parent's thread that runs before others, as long as it does.
+    pub(crate) hasty: Option<i32>,
     /// How often registers were injected for.
     pub(crate) injections: u64,
     /// May the pages be used? None: not asked yet.
@@ -73,7 +81,10 @@ impl Tracer {
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));
         while begun && !self.orphan {
-            match post.wait(None) {
+            if self.held {
+                post.look_out(LOOK_OUT);
+            }
+            match post.wait(self.hasty.map(|_| HASTE)) {
                 Event::Line => {
                     let mut command = [0; COMMAND];
                     if !post.receive(&mut command) {
@@ -84,7 +95,12 @@ impl Tracer {
                     }
                 }
                 Event::ParentGone => break,
-                Event::Child | Event::Nothing => {}
+                Event::Nothing => {
+                    if let Some(thread) = self.hasty.take() {
+                        Haste::end(thread);
+                    }
+                }
+                Event::Child => {}
             }
             self.settle();
         }
@@ -93,11 +109,14 @@ impl Tracer {
     }
 
     /// False where that was the last command.
-    fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
+    fn obey(&mut self, post: &mut Post, command: Option<(Command, i32)>) -> bool {
+        let (command, thread) = command.unzip();
+        self.hasty = None;
         let done = match command {
             Some(Command::Stop) => self.hold_with_pages(post).map(|()| {
                 // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for.
                 let _ = self.fill(post);
+                self.hasty = thread.filter(|thread| *thread > 0);
                 true
             }),
             Some(Command::Registers) => self.fill(post).map(|()| true),

@@ -126,16 +126,19 @@ impl Tracer {
     }
 
     /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
-    /// may have changed them since, and a vCPU that has long been paused never stored any.
+    /// may have changed them since. Where nothing may be injected, that is passed over: what KVM has stored since the page was set
+    /// up is from the vCPU's last exit, and it has not run since; a vCPU that has long been paused never stored any.
     pub(super) fn take_pages(&mut self) {
-        let threads = &self.threads;
+        let (threads, stands) = (&self.threads, self.held && !self.inject);
         for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
             let leaving = threads.iter().any(|thread| {
                 Some(thread.tid) == vcpu.tid
                     && thread.is_held()
                     && thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
             });
-            if leaving && vcpu.page.as_ref().is_some_and(|page| page.take(self.pid, &mut vcpu.block)) {
+            if (leaving || stands)
+                && vcpu.page.as_ref().is_some_and(|page| page.take(self.pid, &mut vcpu.block))
+            {
                 vcpu.source = Source::Page;
             }
         }
