@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) pages: Pages,
     pub(crate) registers: Vec<Option<Registers>>,
     pub(crate) addresses: Addresses,
+    /// Does the stub read physical addresses now?
+    pub(crate) physical: bool,
     /// Does the guest run now, by our word?
     pub(crate) running: bool,
     /// Is it to run when it is let go?
@@ -67,8 +69,38 @@ impl State {
         }
     }
 
+    /// Holds the guest, and forgets what was read before.
     pub(crate) fn stop(&mut self) -> Result<(), LinkError> {
         if !self.running {
+            return Ok(());
+        }
+        self.hold()?;
+        self.forget_memory();
+        self.registers.fill(None);
+        if matches!(self.local, Local::On(..)) {
+            return Ok(());
+        }
+        self.switch(true)
+    }
+
+    /// Does what the guest has to stand for; one that runs is stopped for it, and runs again then.
+    pub(crate) fn standing<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, LinkError> {
+        let ran = self.running && !self.released;
+        if ran {
+            self.hold()?;
+        }
+        let done = work(self);
+        if ran {
+            self.resume()?;
+        }
+        Ok(done)
+    }
+
+    /// Stops the guest; what was read stays.
+    fn hold(&mut self) -> Result<(), LinkError> {
+        if self.link.has_stopped()? {
+            // By somebody else, whose word counts from now on.
+            (self.running, self.let_run) = (false, false);
             return Ok(());
         }
         // From here on it may be stopped.
@@ -87,14 +119,18 @@ impl State {
             }
         }
         self.running = false;
-        self.forget_memory();
-        self.registers.fill(None);
-        match self.addresses {
-            Addresses::Switched { before } => {
-                handshake::physical(&mut self.link, true, &mut self.guard, before)
-            }
-            Addresses::AsTheyAre => Ok(()),
+        Ok(())
+    }
+
+    /// Has the stub read physical addresses, or virtual ones.
+    fn switch(&mut self, physical: bool) -> Result<(), LinkError> {
+        if let Addresses::Switched { before } = self.addresses
+            && self.physical != physical
+        {
+            handshake::physical(&mut self.link, physical, &mut self.guard, before)?;
+            self.physical = physical;
         }
+        Ok(())
     }
 
     pub(crate) fn forget_memory(&mut self) {
@@ -121,9 +157,7 @@ impl State {
     /// Puts back the stub's own settings.
     fn restore(&mut self) -> Result<(), LinkError> {
         match self.addresses {
-            Addresses::Switched { before } => {
-                handshake::physical(&mut self.link, before, &mut self.guard, before)
-            }
+            Addresses::Switched { before } => self.switch(before),
             Addresses::AsTheyAre => Ok(()),
         }
     }
@@ -168,15 +202,58 @@ impl State {
         self.link.tell(if self.continues { b"vCont;c" } else { b"c" })
     }
 
+    /// The registers of a vCPU. A guest that runs is stopped for them, for those of all vCPUs at once.
     pub(crate) fn registers(
         &mut self,
         index: usize,
-        thread: &str,
+        threads: &[String],
         plan: &Plan,
     ) -> Result<Registers, &'static str> {
         if let Some(Some(registers)) = self.registers.get(index) {
             return Ok(registers.clone());
         }
+        let thread = |index: usize| threads.get(index).map_or("", String::as_str);
+        if !self.running || self.released {
+            return self.read_registers(index, thread(index), plan);
+        }
+        let read = self.standing(|state| {
+            state.read_all(threads, plan);
+            match state.registers.get(index) {
+                Some(Some(registers)) => Ok(registers.clone()),
+                _ => state.read_registers(index, thread(index), plan),
+            }
+        });
+        read.map_err(|_| "the guest could not be stopped for them, or not be set running again")?
+    }
+
+    /// Reads the registers of all vCPUs at once. Those that are not there then have to be asked for on their own.
+    pub(crate) fn read_all(&mut self, threads: &[String], plan: &Plan) {
+        let Ok(link) = self.held() else { return };
+        if threads.iter().any(String::is_empty) {
+            return;
+        }
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let asked = link.ask_all(
+            threads.len() * 2,
+            &mut |at, out| match threads.get(at / 2) {
+                Some(thread) if at % 2 == 0 => out.extend([b"Hg", thread.as_bytes()].concat()),
+                _ => out.extend_from_slice(b"g"),
+            },
+            &mut |at, answer| {
+                answers.truncate(at);
+                answers.push(answer);
+                Ok(())
+            },
+        );
+        if asked.is_err() {
+            return;
+        }
+        for (slot, [selected, general]) in self.registers.iter_mut().zip(answers.as_chunks().0) {
+            *slot = if selected == b"OK" { plan.in_general(general) } else { None };
+        }
+    }
+
+    fn read_registers(&mut self, index: usize, thread: &str, plan: &Plan) -> Result<Registers, &'static str> {
         let link = self.held()?;
         if !thread.is_empty() {
             let selected =

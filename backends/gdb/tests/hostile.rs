@@ -20,8 +20,9 @@ use vmc_gdb::{ConnectError, ConnectOptions, Gdb, LinkError};
 fn stub(mut answer: impl FnMut(&str, &mut UnixStream) -> Option<Vec<u8>> + Send + 'static) -> String {
     let path = common::folder().join("s");
     let listener = UnixListener::bind(&path).unwrap();
+    let at = path.clone();
     std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
+        let mut socket = common::accept_one(&listener, &at);
         let (mut buf, mut all) = ([0; 4096], Vec::new());
         while let Ok(got @ 1..) = socket.read(&mut buf) {
             all.extend_from_slice(&buf[..got]);
@@ -309,6 +310,7 @@ fn where_nothing_listens_one_line_says_so() {
     let path = common::folder().join("none");
     let error = Gdb::connect(&path.display().to_string(), &impatient()).unwrap_err();
     assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
+    std::fs::remove_dir(path.parent().unwrap()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = Gdb::connect(&format!("127.0.0.1:{port}"), &impatient()).unwrap_err();
     assert!(matches!(error, ConnectError::Connect { .. }), "{error}");

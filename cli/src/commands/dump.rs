@@ -21,6 +21,8 @@ use crate::target::Target;
 
 /// The name of the note in which a kernel's core says what VMCOREINFO does.
 const VMCOREINFO: &[u8] = b"VMCOREINFO";
+/// In how many runs of memory a guest is looked for that may have ended.
+const LOOKS: usize = 16;
 
 /// What is saved.
 struct Saved<'a> {
@@ -116,6 +118,20 @@ impl Saved<'_> {
         bar.finish_and_clear();
         written.map_err(|why| failed(out, &why))
     }
+
+    /// Is the guest still there? What could not be read of one that has ended is not saved as zeros.
+    fn is_there(&self, unread: &Unread) -> Result<(), Failure> {
+        let (Target::Live(guest), Some(why)) = (self.target, unread.first) else { return Ok(()) };
+        guest.forget();
+        let memory = guest.as_memory();
+        let mut regions = memory.regions().iter().filter(|region| region.len > 0).take(LOOKS);
+        if regions.any(|region| memory.read(region.start, &mut [0]).is_ok()) {
+            return Ok(());
+        }
+        let bytes = unread.bytes;
+        Err(self
+            .said(format_args!("it has ended before it was saved: {bytes} bytes could not be read: {why}")))
+    }
 }
 
 /// A failure to write the file.
@@ -161,6 +177,7 @@ pub(crate) fn run(
         let _ = pause.end();
     }
     let unread = unread?;
+    saved.is_there(&unread)?;
     let made = new.file().metadata()?;
     new.keep().map_err(|why| failed(out, &unmade(out, &why)))?;
     if let Some(why) = unread.first {

@@ -147,6 +147,18 @@ impl Bare {
     }
 }
 
+/// The folder of a guest whose state was saved.
+pub(crate) fn saved() -> Option<PathBuf> {
+    let shared =
+        std::env::var_os("VMC_SHARED").map_or_else(|| top().parent().unwrap().join("shared"), PathBuf::from);
+    let folder = shared.join("guests/x86_64-6.1-pti");
+    if folder.join("state.mig.zst").exists() {
+        return Some(folder);
+    }
+    skip(&format!("the guest x86_64-6.1-pti with its state.mig.zst is not in {}", shared.display()));
+    None
+}
+
 /// A QEMU with a guest that was saved. One at a time: they are measured too.
 pub(crate) struct Qemu {
     talker: Talker,
@@ -223,6 +235,15 @@ impl Qemu {
     /// `running`, `paused` ..
     pub(crate) fn status(&self) -> String {
         self.execute("query-status", &Value::Null)["status"].as_str().unwrap().to_owned()
+    }
+
+    /// It runs, or does so soon.
+    pub(crate) fn becomes_running(&self) {
+        let begin = Instant::now();
+        while self.status() != "running" {
+            assert!(begin.elapsed() < Duration::from_secs(5), "the guest is {}", self.status());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// An ELF core of the guest as it is, made by QEMU.
@@ -309,6 +330,20 @@ impl Seen {
 pub(crate) fn json(words: &[&str]) -> Value {
     let answer = vmc(&[words, &["--format", "json"]].concat()).succeeded();
     serde_json::from_str(&answer.stdout).unwrap_or_else(|why| panic!("{why}: {answer:?}"))
+}
+
+/// All registers that QEMU's core tells are those that `target` tells.
+pub(crate) fn registers_hold(target: &str, core: &str) {
+    let (live, image) = (json(&["registers", target]), json(&["registers", core]));
+    let (live, image) = (live.as_array().unwrap(), image.as_array().unwrap());
+    assert_eq!(live.len(), image.len());
+    for (live, image) in live.iter().zip(image) {
+        let told: Vec<_> = image.as_object().unwrap().iter().filter(|(_, value)| value.is_string()).collect();
+        assert!(told.len() > 20, "{image}");
+        for (name, value) in told {
+            assert_eq!(&live[name], value, "{name} by {target}");
+        }
+    }
 }
 
 /// The same question of two targets, with the same answer.
