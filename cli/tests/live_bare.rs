@@ -185,7 +185,7 @@ fn killed_at_random_moments() {
     let core = sample_core();
     let mut random = Random::new();
     let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2", "--seccomp"]) else { return };
-    let Some(real) = Bare::start(&["core", core.to_str().unwrap(), "blocked", "--seccomp"]) else { return };
+    let Some(real) = bare.another(&["core", core.to_str().unwrap(), "blocked", "--seccomp"]) else { return };
     let (before, before_real) = (Seen::of(bare.pid()), Seen::of(real.pid()));
     let (target, target_real) = (bare.target(), real.target());
     let (questions, mut cut) = ([["registers", &target], ["bt", &target_real]], 0);

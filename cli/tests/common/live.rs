@@ -100,15 +100,20 @@ pub(crate) fn unpack(packed: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// A `barekvm` process.
-pub(crate) struct Bare(Talker);
+/// A `barekvm` process. One at a time, but for [`Bare::another`]: their vCPUs take whole processors.
+pub(crate) struct Bare(Talker, Option<MutexGuard<'static, ()>>);
 
 impl Bare {
     /// `barekvm WORDS`, obeying us.
     pub(crate) fn start(words: &[&str]) -> Option<Self> {
-        let mut command = Command::new(barekvm()?);
-        command.args(words).arg("--control");
-        Some(Self(Talker::start(&mut command)))
+        let program = barekvm()?;
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self(Talker::start(Command::new(program).args(words).arg("--control")), Some(alone)))
+    }
+
+    /// One more, as long as this one is there.
+    pub(crate) fn another(&self, words: &[&str]) -> Option<Self> {
+        Some(Self(Talker::start(Command::new(barekvm()?).args(words).arg("--control")), None))
     }
 
     pub(crate) fn pid(&self) -> u64 {
