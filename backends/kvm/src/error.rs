@@ -125,6 +125,9 @@ pub(crate) fn describe(fault: Fault) -> String {
         Fault::Refused { vcpu, errno } => {
             format!("KVM does not tell the registers of vCPU {vcpu}: {}", system(errno))
         }
+        Fault::Signal { tid, signal } => {
+            format!("thread {tid} got signal {signal} for a system call of ours; it is as it was before")
+        }
         Fault::Gone | Fault::NoInstruction { .. } | Fault::Stale { .. } => reason(fault).to_owned(),
     }
 }
@@ -137,6 +140,9 @@ pub(crate) const fn reason(fault: Fault) -> &'static str {
         Fault::Seize { .. } | Fault::Trace { .. } => "a thread of its VMM could not be traced",
         Fault::Jailed { .. } => {
             "its thread has a seccomp filter that only CAP_SYS_ADMIN may suspend: run as root, or without injection"
+        }
+        Fault::Signal { .. } => {
+            "a system call on its thread brought a signal about, as a seccomp filter does: run as root, or without injection"
         }
         Fault::NoInstruction { .. } => "its VMM has no instruction that makes a system call",
         Fault::NoScratch { .. } => "the stack of a thread of its VMM cannot be borrowed",

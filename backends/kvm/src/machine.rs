@@ -93,7 +93,7 @@ impl Machine {
             .set_read_timeout(limit)
             .and_then(|()| guardian.line().set_write_timeout(limit))
             .map_err(|source| AttachError::NoGuardian { pid, source })?;
-        let tids = threads.iter().map(|thread| thread.tid).collect();
+        let tids = threads.clone();
         let machine = Self {
             pid,
             name: name.clone(),
@@ -361,12 +361,7 @@ fn take(talk: &mut Conversation, count: usize) -> Result<(), Failure> {
 
 /// What the child needs, made while memory can still be had.
 fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
-    let threads = found.threads.iter().map(|thread| Thread {
-        tid: thread.tid,
-        jailed: thread.jailed,
-        state: State::Free,
-        in_run: None,
-    });
+    let threads = found.threads.iter().map(|tid| Thread { tid: *tid, state: State::Free, in_run: None });
     let vcpus = found.vcpus.iter().map(|vcpu| Vcpu {
         fds: vcpu.fds.clone(),
         tid: vcpu.tid,

@@ -68,6 +68,8 @@ pub(crate) enum Fault {
     Trace { tid: i32, errno: i32 },
     /// The seccomp filter of a thread could not be suspended.
     Jailed { tid: i32, errno: i32 },
+    /// A call of ours brought a signal about.
+    Signal { tid: i32, signal: i32 },
     /// There is no instruction that makes a system call.
     NoInstruction { tid: i32 },
     /// The stack of a thread could not be borrowed.
@@ -90,6 +92,7 @@ impl Fault {
             Self::NoScratch { tid, errno } => [7, tid, errno],
             Self::Refused { vcpu, errno } => [8, vcpu, errno],
             Self::Stale { vcpu } => [9, vcpu, 0],
+            Self::Signal { tid, signal } => [10, tid, signal],
         }
     }
 
@@ -105,6 +108,7 @@ impl Fault {
             7 => Self::NoScratch { tid: who, errno },
             8 => Self::Refused { vcpu: who, errno },
             9 => Self::Stale { vcpu: who },
+            10 => Self::Signal { tid: who, signal: errno },
             _ => return None,
         })
     }
@@ -185,6 +189,7 @@ mod tests {
             Fault::NoScratch { tid: 10, errno: 14 },
             Fault::Refused { vcpu: 1, errno: 22 },
             Fault::Stale { vcpu: 2 },
+            Fault::Signal { tid: 3, signal: 31 },
         ];
         let heads = faults.map(Head::Failed).into_iter().chain([Head::Done { vcpus: 3 }]);
         for head in heads.chain(Step::ALL.iter().map(|step| Head::At(*step))) {

@@ -166,6 +166,26 @@ fn a_killing_seccomp_filter_is_survived() {
 }
 
 #[test]
+fn a_seccomp_filter_that_comes_late_is_survived() {
+    for mode in ["loop", "paused"] {
+        let Some(mut bare) = Bare::start(&[mode, "--vcpus", "2"]) else { return };
+        let machine = Machine::attach(bare.pid(), &inject()).unwrap();
+        assert_eq!(bare.tell("jail")["paused"], mode == "paused");
+        machine.stop().unwrap();
+        assert_all(&bare, &machine);
+        // Once more while the threads are held.
+        machine.resume().unwrap();
+        machine.stop().unwrap();
+        bare.tell("jail");
+        assert_all(&bare, &machine);
+        drop(machine);
+        bare.assert_untouched();
+        bare.tell("resume");
+        bare.assert_counting();
+    }
+}
+
+#[test]
 fn a_stopped_vmm_stays_stopped() {
     let Some(mut bare) = Bare::start(&["loop"]) else { return };
     let pid = Pid::from_raw(bare.pid() as i32);

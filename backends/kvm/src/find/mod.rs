@@ -28,22 +28,14 @@ pub(crate) struct FoundVcpu {
     pub(crate) tid: Option<i32>,
 }
 
-/// A thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FoundThread {
-    pub(crate) tid: i32,
-    /// Has it a seccomp filter?
-    pub(crate) jailed: bool,
-}
-
 /// A process with a virtual machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) vm: Option<i32>,
     pub(crate) vcpus: Vec<FoundVcpu>,
-    /// Those that have to be held.
-    pub(crate) threads: Vec<FoundThread>,
+    /// The threads that have to be held.
+    pub(crate) threads: Vec<i32>,
     /// Where an instruction lies that makes a system call.
     pub(crate) instruction: Option<u64>,
 }
@@ -104,7 +96,7 @@ fn vcpu_number(target: &str, next: usize) -> Option<u32> {
 }
 
 /// The threads that have to be held: those that run vCPUs, where that is known of all, else every thread that may.
-fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<FoundThread> {
+fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<i32> {
     let all = threads(pid);
     for thread in &all {
         if let Some((number, fd, request)) = thread.system_call
@@ -123,7 +115,7 @@ fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<FoundThre
     let certain = vcpus.iter().all(|vcpu| vcpu.tid.is_some());
     all.iter()
         .filter(|thread| !certain || vcpus.iter().any(|vcpu| vcpu.tid == Some(thread.tid)))
-        .map(|thread| FoundThread { tid: thread.tid, jailed: thread.jailed })
+        .map(|thread| thread.tid)
         .collect()
 }
 

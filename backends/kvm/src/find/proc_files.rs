@@ -31,7 +31,6 @@ pub(super) struct Mapping {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProcThread {
     pub(super) tid: i32,
-    pub(super) jailed: bool,
     /// The system call that it sleeps in, with its first two arguments.
     pub(super) system_call: Option<(u64, u64, u64)>,
 }
@@ -94,10 +93,7 @@ fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
     if flags & WORKERS != 0 {
         return None;
     }
-    let status = text(&format!("/proc/{pid}/task/{tid}/status")).ok()?;
-    let jailed =
-        status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() != "0");
-    Some(ProcThread { tid, jailed, system_call: system_call(pid, tid) })
+    Some(ProcThread { tid, system_call: system_call(pid, tid) })
 }
 
 /// The state's letter, and the flags.

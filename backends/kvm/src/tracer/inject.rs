@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use nix::libc::{SIGSTOP, SIGSYS};
 use vmc_process::guardian::Post;
 
 use super::raw::{self, Report};
 use super::threads::State;
-use super::{Tracer, memory};
+use super::{Tracer, memory, status};
 use crate::arch::{Arch, Ask, Frame, Host, KVM_CAP_SYNC_REGS, KVM_CHECK_EXTENSION, SCRATCH};
 use crate::options::Step;
 use crate::wire::{Fault, Source};
@@ -28,7 +29,8 @@ struct Borrowed {
     /// As it was.
     frame: Frame,
     mask: u64,
-    jailed: bool,
+    /// No seccomp filter applies to it for now.
+    unjailed: bool,
     /// Where the borrowed bytes lie, and what they were.
     at: u64,
     saved: [u8; SCRATCH],
@@ -68,8 +70,7 @@ impl Tracer {
 
     fn borrow(&mut self, post: &mut Post) -> Result<Borrowed, Fault> {
         let index = self.lender()?;
-        let thread = self.threads.get(index).ok_or(Fault::Gone)?;
-        let (tid, jailed) = (thread.tid, thread.jailed);
+        let tid = self.threads.get(index).ok_or(Fault::Gone)?.tid;
         let frame = raw::frame(tid).map_err(trace(tid))?;
         let instruction = self.find_instruction(&frame).ok_or(Fault::NoInstruction { tid })?;
         let at = Host::sp(&frame).wrapping_sub(Host::RED_ZONE + SCRATCH as u64) & !63;
@@ -77,15 +78,20 @@ impl Tracer {
         memory::read(self.pid, at, &mut saved)
             .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         let mask = raw::mask(tid).map_err(trace(tid))?;
-        if jailed {
-            raw::suspend_seccomp(tid, true).map_err(|errno| Fault::Jailed { tid, errno: errno as i32 })?;
+        // Whatever it has now: a filter may be put on it by another thread while its registers are borrowed.
+        let suspended = raw::suspend_seccomp(tid, true);
+        if let Err(errno) = suspended
+            && status::jailed(self.pid, tid)
+        {
+            return Err(Fault::Jailed { tid, errno: errno as i32 });
         }
+        let unjailed = suspended.is_ok();
         let borrowed = Borrowed {
             index,
             tid,
             frame,
             mask,
-            jailed,
+            unjailed,
             at,
             saved,
             instruction,
@@ -93,8 +99,8 @@ impl Tracer {
             away: false,
             scratch: [0; SCRATCH],
         };
-        if let Err(errno) = raw::set_mask(tid, u64::MAX) {
-            if jailed {
+        if let Err(errno) = raw::set_mask(tid, raw::ALL_BUT_FORCED) {
+            if unjailed {
                 let _ = raw::suspend_seccomp(tid, false);
             }
             return Err(trace(tid)(errno));
@@ -208,7 +214,15 @@ impl Tracer {
                     return Err(Fault::Gone);
                 }
                 // All signals are blocked, but SIGSTOP comes through: it stops the process, and this thread when we are done.
-                Some((_, Report::Signal(signal))) => raw::to_system_call(tid, signal).map_err(trace(tid))?,
+                Some((_, Report::Signal(signal))) if signal == SIGSTOP => {
+                    raw::to_system_call(tid, signal).map_err(trace(tid))?;
+                }
+                // What our call brought about is not the program's to see. It is on its way out of the kernel.
+                Some((_, Report::Signal(signal))) => {
+                    borrowed.away = false;
+                    borrowed.inside = false;
+                    return Err(Fault::Signal { tid, signal });
+                }
                 Some((_, Report::Held { .. } | Report::Other)) => {
                     raw::to_system_call(tid, 0).map_err(trace(tid))?
                 }
@@ -248,7 +262,7 @@ impl Tracer {
         let _ = memory::write(self.pid, borrowed.at, &borrowed.saved);
         let _ = raw::set_frame(tid, &borrowed.frame);
         let _ = raw::set_mask(tid, borrowed.mask);
-        if borrowed.jailed {
+        if borrowed.unjailed {
             let _ = raw::suspend_seccomp(tid, false);
         }
         // From here the kernel would go straight back to the program, which would see what only the kernel may see of a call that
@@ -268,6 +282,11 @@ impl Tracer {
         let deadline = Instant::now() + self.patience;
         while thread.state == State::Running {
             match raw::report(thread.tid) {
+                // Its own calls cannot have brought that about: it has made none.
+                Some((_, Report::Signal(signal))) if signal == SIGSYS => {
+                    let _ = raw::interrupt(thread.tid);
+                    let _ = raw::go_on(thread.tid, 0);
+                }
                 Some((_, report)) => thread.stopping(report),
                 None if raw::sleep_until(deadline) => {}
                 None => return,

@@ -6,6 +6,7 @@ mod inject;
 pub(crate) mod memory;
 mod page;
 mod raw;
+mod status;
 mod threads;
 
 use std::time::{Duration, Instant};
@@ -25,8 +26,6 @@ const STEP_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) tid: i32,
-    /// Is it under a seccomp filter?
-    pub(crate) jailed: bool,
     pub(crate) state: State,
     /// The descriptor of the vCPU that it was about to run when it was held.
     pub(crate) in_run: Option<u64>,

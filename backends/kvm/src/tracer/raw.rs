@@ -61,6 +61,10 @@ pub(super) fn suspend_seccomp(tid: i32, yes: bool) -> Result<(), Errno> {
     call(SETOPTIONS, tid, 0, TRACESYSGOOD | if yes { SUSPEND_SECCOMP } else { 0 })
 }
 
+/// The mask that blocks all signals but the one that a seccomp filter forces on a thread: where that is blocked, the kernel takes
+/// the program's handler away before it delivers it.
+pub(super) const ALL_BUT_FORCED: u64 = !(1 << (libc::SIGSYS - 1));
+
 pub(super) fn interrupt(tid: i32) -> Result<(), Errno> {
     call(INTERRUPT, tid, 0, 0)
 }
