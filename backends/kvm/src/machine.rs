@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
+use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use vmc::arch::Registers;
@@ -286,7 +287,10 @@ impl Machine {
             talk.guardian.line().read_exact(&mut head).map_err(|error| lost(talk, &error))?;
             match Head::decode(&head) {
                 Some(Head::Done { vcpus }) => return take(talk, vcpus),
-                Some(Head::Failed(fault)) => return Err(Failure::Fault(fault)),
+                Some(Head::Failed { fault, held }) => {
+                    talk.held &= held;
+                    return Err(Failure::Fault(fault));
+                }
                 Some(Head::At(step)) => {
                     if let Some(watcher) = &self.watcher {
                         watcher(step);
@@ -297,8 +301,7 @@ impl Machine {
                         .map_err(|error| lost(talk, &error))?;
                 }
                 None => {
-                    talk.lost = true;
-                    return Err(Failure::Silent);
+                    return Err(lost(talk, &io::Error::from(ErrorKind::TimedOut)));
                 }
             }
         }
@@ -329,9 +332,11 @@ impl Vcpus for Machine {
     }
 }
 
-/// The line is of no use any more.
+/// The line is of no use any more. The child sees its end, lets all go and ends, at the latest when it is done with what it does.
 fn lost(talk: &mut Conversation, error: &io::Error) -> Failure {
     talk.lost = true;
+    talk.held = false;
+    let _ = talk.guardian.line().shutdown(Shutdown::Write);
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Silent,
         _ => Failure::Gone,
@@ -380,6 +385,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         steps: options.watcher.is_some(),
         reply: vec![0; HEAD + VCPU * found.vcpus.len()],
         held: false,
+        deadline: Instant::now() + options.patience,
         injections: 0,
         pages_allowed: None,
         orphan: false,

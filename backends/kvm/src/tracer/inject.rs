@@ -181,11 +181,10 @@ impl Tracer {
         Host::call(&mut frame, borrowed.instruction, Host::IOCTL, arguments);
         raw::set_frame(tid, &frame).map_err(trace(tid))?;
         self.step(post, Step::Borrowed);
-        let deadline = Instant::now() + self.patience;
-        self.run_to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, self.deadline)?;
         borrowed.inside = true;
         self.step(post, Step::InSystemCall);
-        self.run_to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, self.deadline)?;
         borrowed.inside = false;
         self.step(post, Step::SystemCallDone);
         Ok(Host::result(&raw::frame(tid).map_err(trace(tid))?))
@@ -269,17 +268,16 @@ impl Tracer {
         // is to be made again. An interrupt leads through the place where that is sorted out.
         let _ = raw::interrupt(tid);
         let _ = raw::go_on(tid, 0);
-        self.await_held(borrowed.index);
-        if !self.held {
+        if !self.await_held(borrowed.index) || !self.held {
             self.release();
         }
     }
 
-    /// Waits for the stop by an interrupt that is certain to come, or the end of the thread.
-    fn await_held(&mut self, index: usize) {
-        let Some(thread) = self.threads.get_mut(index) else { return };
+    /// Waits for the stop by an interrupt that is certain to come, or the end of the thread. False where neither came.
+    fn await_held(&mut self, index: usize) -> bool {
+        let Some(thread) = self.threads.get_mut(index) else { return false };
         thread.state = State::Running;
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + LONG;
         while thread.state == State::Running {
             match raw::report(thread.tid) {
                 // Its own calls cannot have brought that about: it has made none.
@@ -289,8 +287,9 @@ impl Tracer {
                 }
                 Some((_, report)) => thread.stopping(report),
                 None if raw::sleep_until(deadline) => {}
-                None => return,
+                None => return false,
             }
         }
+        true
     }
 }

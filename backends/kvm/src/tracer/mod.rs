@@ -58,6 +58,8 @@ pub(crate) struct Tracer {
     pub(crate) steps: bool,
     pub(crate) reply: Vec<u8>,
     pub(crate) held: bool,
+    /// By when what the parent has asked for is to be done.
+    pub(crate) deadline: Instant,
     /// How often registers were injected for.
     pub(crate) injections: u64,
     /// May the pages be used? None: not asked yet.
@@ -93,12 +95,15 @@ impl Tracer {
 
     /// False where that was the last command.
     fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
+        self.deadline = Instant::now() + self.patience;
         let done = match command {
-            Some(Command::Stop) => self.hold_with_pages(post).map(|()| {
-                // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for.
-                let _ = self.fill(post);
-                true
+            Some(Command::Stop) => self.hold_with_pages(post).and_then(|()| {
+                // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for;
+                // but that they are no longer held has to be said now.
+                let filled = self.fill(post);
+                if self.held { Ok(true) } else { Err(filled.err().unwrap_or(Fault::NotHeld)) }
             }),
+            Some(Command::Registers) if !self.held => Err(Fault::NotHeld),
             Some(Command::Registers) => self.fill(post).map(|()| true),
             Some(Command::Resume) => {
                 self.release();
@@ -143,7 +148,7 @@ impl Tracer {
         let count = if done == Ok(true) { self.vcpus.len() } else { 0 };
         let head = match done {
             Ok(_) => Head::Done { vcpus: count },
-            Err(fault) => Head::Failed(fault),
+            Err(fault) => Head::Failed { fault, held: self.held },
         };
         let Some((front, rest)) = self.reply.split_at_mut_checked(HEAD) else { return };
         head.encode(front);
@@ -169,7 +174,12 @@ impl Tracer {
             self.orphan = true;
             return;
         }
-        let until = Instant::now() + STEP_PATIENCE;
+        let begin = Instant::now();
+        self.await_parent(post, begin + STEP_PATIENCE);
+        self.deadline += begin.elapsed();
+    }
+
+    fn await_parent(&mut self, post: &mut Post, until: Instant) {
         loop {
             match post.wait(Some(until.saturating_duration_since(Instant::now()))) {
                 Event::Line => {

@@ -132,7 +132,10 @@ impl Tracer {
         self.hold(post)?;
         self.take_pages();
         for wait in AGAIN {
-            if self.inject || self.vcpus.iter().all(|vcpu| vcpu.source != Source::None) {
+            if self.inject
+                || Instant::now() + wait >= self.deadline
+                || self.vcpus.iter().all(|vcpu| vcpu.source != Source::None)
+            {
                 break;
             }
             self.release();
@@ -159,20 +162,19 @@ impl Tracer {
             }
         }
         self.step(post, Step::Interrupted);
-        let deadline = Instant::now() + self.patience;
         while let Some(late) = self.threads.iter().find(|thread| thread.state == State::Running) {
             let tid = late.tid;
             if let Some((tid, report)) = raw::report(-1) {
                 if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
                     thread.stopping(report);
                 }
-            } else if !raw::sleep_until(deadline) {
+            } else if !raw::sleep_until(self.deadline) {
                 self.release();
                 return Err(Fault::Silent { tid });
             }
         }
-        self.held = true;
         self.alive()?;
+        self.held = true;
         self.match_up();
         self.step(post, Step::Held);
         Ok(())
