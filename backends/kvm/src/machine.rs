@@ -389,5 +389,6 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         injections: 0,
         pages_allowed: None,
         orphan: false,
+        more: false,
     }
 }

@@ -225,8 +225,12 @@ impl Tracer {
                 Some((_, Report::Held { .. } | Report::Other)) => {
                     raw::to_system_call(tid, 0).map_err(trace(tid))?
                 }
-                None if raw::sleep_until(deadline) => {}
-                None => return Err(Fault::Silent { tid }),
+                None => {
+                    raw::sleep_until(deadline);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Silent { tid });
             }
         }
     }
@@ -286,8 +290,12 @@ impl Tracer {
                     let _ = raw::go_on(thread.tid, 0);
                 }
                 Some((_, report)) => thread.stopping(report),
-                None if raw::sleep_until(deadline) => {}
-                None => return false,
+                None => {
+                    raw::sleep_until(deadline);
+                }
+            }
+            if Instant::now() >= deadline {
+                return thread.state != State::Running;
             }
         }
         true

@@ -65,6 +65,8 @@ pub(crate) struct Tracer {
     /// May the pages be used? None: not asked yet.
     pub(crate) pages_allowed: Option<bool>,
     pub(crate) orphan: bool,
+    /// Have threads more to report than was answered?
+    pub(crate) more: bool,
 }
 
 impl Tracer {
@@ -74,7 +76,8 @@ impl Tracer {
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));
         while begun && !self.orphan {
-            match post.wait(None) {
+            let wait = std::mem::take(&mut self.more).then_some(Duration::ZERO);
+            match post.wait(wait) {
                 Event::Line => {
                     let mut command = [0; COMMAND];
                     if !post.receive(&mut command) {

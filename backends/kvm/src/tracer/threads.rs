@@ -21,6 +21,11 @@ const AGAIN: [Duration; 6] = [
     Duration::from_millis(32),
 ];
 
+/// The most reports that are answered in a row, and how long others have their turn then: whoever floods a thread with signals keeps
+/// neither the child nor its processor.
+const MOST_REPORTS: usize = 256;
+const BREATH: Duration = Duration::from_millis(1);
+
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -104,13 +109,17 @@ impl Tracer {
         if self.threads.iter().any(|thread| thread.state != State::Free) { Ok(()) } else { Err(Fault::Gone) }
     }
 
-    /// Answers what running threads have reported.
+    /// Answers what running threads have reported, up to a limit.
     pub(super) fn settle(&mut self) {
-        while let Some((tid, report)) = raw::report(-1) {
+        for _ in 0..MOST_REPORTS {
+            let Some((tid, report)) = raw::report(-1) else { return };
             if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
                 thread.settle(report);
             }
         }
+        // The signal that tells of the rest has been taken with the first of them: it must not be waited for.
+        self.more = true;
+        std::thread::sleep(BREATH);
     }
 
     /// The same, but for one thread that is waited for by itself.
@@ -164,13 +173,16 @@ impl Tracer {
         self.step(post, Step::Interrupted);
         while let Some(late) = self.threads.iter().find(|thread| thread.state == State::Running) {
             let tid = late.tid;
+            if Instant::now() >= self.deadline {
+                self.release();
+                return Err(Fault::Silent { tid });
+            }
             if let Some((tid, report)) = raw::report(-1) {
                 if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
                     thread.stopping(report);
                 }
-            } else if !raw::sleep_until(self.deadline) {
-                self.release();
-                return Err(Fault::Silent { tid });
+            } else {
+                raw::sleep_until(self.deadline);
             }
         }
         self.alive()?;
