@@ -376,6 +376,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
     });
     Tracer {
         pid: i32::try_from(pid).unwrap_or(0),
+        started: found.started,
         threads: threads.collect(),
         vcpus: vcpus.collect(),
         vm: found.vm,

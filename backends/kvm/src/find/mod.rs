@@ -32,6 +32,8 @@ pub(crate) struct FoundVcpu {
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) name: String,
+    /// When it was started, in ticks of the clock since the host was.
+    pub(crate) started: u64,
     pub(crate) vm: Option<i32>,
     pub(crate) vcpus: Vec<FoundVcpu>,
     /// The threads that have to be held.
@@ -43,6 +45,7 @@ pub(crate) struct Found {
 /// Looks at process `pid`.
 pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
     let name = name(pid).ok_or(AttachError::NoProcess { pid })?;
+    let started = proc_files::started(pid).ok_or(AttachError::NoProcess { pid })?;
     let fds = read_fds(pid, &name)?;
     let mut vcpus: BTreeMap<u32, FoundVcpu> = BTreeMap::new();
     let (mut vm, mut secret) = (None, None);
@@ -82,7 +85,7 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
     let mut vcpus: Vec<FoundVcpu> = vcpus.into_values().collect();
     let threads = who_runs(pid, vm, &mut vcpus);
     let instruction = instruction(pid, &mappings);
-    Ok(Found { name, vm, vcpus, threads, instruction })
+    Ok(Found { name, started, vm, vcpus, threads, instruction })
 }
 
 /// The number in `anon_inode:kvm-vcpu:N`; older kernels have no number there, then it is `next`.

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use super::permission::why_not;
 use crate::arch::{Arch, Host, KVM_RUN};
 use crate::error::AttachError;
+use crate::tracer::start_time;
 
 /// The most bytes of a file that are read.
 const MOST_BYTES: u64 = 32 << 20;
@@ -94,6 +95,11 @@ fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
         return None;
     }
     Some(ProcThread { tid, system_call: system_call(pid, tid) })
+}
+
+/// When the process was started, in ticks of the clock since the host was.
+pub(super) fn started(pid: u32) -> Option<u64> {
+    start_time(&text(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The state's letter, and the flags.

@@ -72,11 +72,10 @@ impl Tracer {
         let index = self.lender()?;
         let tid = self.threads.get(index).ok_or(Fault::Gone)?.tid;
         let frame = raw::frame(tid).map_err(trace(tid))?;
-        let instruction = self.find_instruction(&frame).ok_or(Fault::NoInstruction { tid })?;
+        let instruction = self.find_instruction(tid, &frame).ok_or(Fault::NoInstruction { tid })?;
         let at = Host::sp(&frame).wrapping_sub(Host::RED_ZONE + SCRATCH as u64) & !63;
         let mut saved = [0; SCRATCH];
-        memory::read(self.pid, at, &mut saved)
-            .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
+        memory::read(tid, at, &mut saved).map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         let mask = raw::mask(tid).map_err(trace(tid))?;
         // Whatever it has now: a filter may be put on it by another thread while its registers are borrowed.
         let suspended = raw::suspend_seccomp(tid, true);
@@ -110,12 +109,12 @@ impl Tracer {
     }
 
     /// The instruction that brought the thread into the system call in which it was held, or the one found before.
-    fn find_instruction(&self, frame: &Frame) -> Option<u64> {
+    fn find_instruction(&self, tid: i32, frame: &Frame) -> Option<u64> {
         let just_made = Host::pc(frame).wrapping_sub(Host::SYSTEM_CALL.len() as u64);
         [Some(just_made), self.instruction].into_iter().flatten().find(|at| {
             let mut bytes = [0; 4];
             let Some(bytes) = bytes.get_mut(..Host::SYSTEM_CALL.len()) else { return false };
-            memory::read(self.pid, *at, bytes).is_ok() && bytes == Host::SYSTEM_CALL
+            memory::read(tid, *at, bytes).is_ok() && bytes == Host::SYSTEM_CALL
         })
     }
 
@@ -157,13 +156,13 @@ impl Tracer {
     fn ask(&mut self, post: &mut Post, borrowed: &mut Borrowed, fd: i32, ask: Ask) -> Result<i64, Fault> {
         let scratch = |errno: nix::errno::Errno| Fault::NoScratch { tid: borrowed.tid, errno: errno as i32 };
         if let Some(input) = borrowed.scratch.get(..ask.put).filter(|input| !input.is_empty()) {
-            memory::write(self.pid, borrowed.at, input).map_err(scratch)?;
+            memory::write(borrowed.tid, borrowed.at, input).map_err(scratch)?;
         }
         let result =
             self.system_call(post, borrowed, [i64::from(fd).cast_unsigned(), ask.request, borrowed.at])?;
         let tid = borrowed.tid;
         if let Some(output) = borrowed.scratch.get_mut(..ask.take) {
-            memory::read(self.pid, borrowed.at, output)
+            memory::read(tid, borrowed.at, output)
                 .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         }
         Ok(result)
@@ -262,7 +261,7 @@ impl Tracer {
         if self.threads.get(borrowed.index).is_none_or(|thread| thread.state == State::Free) {
             return;
         }
-        let _ = memory::write(self.pid, borrowed.at, &borrowed.saved);
+        let _ = memory::write(tid, borrowed.at, &borrowed.saved);
         let _ = raw::set_frame(tid, &borrowed.frame);
         let _ = raw::set_mask(tid, borrowed.mask);
         if borrowed.unjailed {

@@ -17,6 +17,7 @@ use crate::arch::BLOCK;
 use crate::options::Step;
 use crate::wire::{COMMAND, Command, Fault, HEAD, Head, Source, VCPU};
 pub(crate) use page::Page;
+pub(crate) use status::start_time;
 pub(crate) use threads::State;
 
 /// How long the child waits for the parent to go on after a step.
@@ -47,6 +48,8 @@ pub(crate) struct Vcpu {
 #[derive(Debug)]
 pub(crate) struct Tracer {
     pub(crate) pid: i32,
+    /// When the process was started, in ticks of the clock since the host was.
+    pub(crate) started: u64,
     pub(crate) threads: Vec<Thread>,
     pub(crate) vcpus: Vec<Vcpu>,
     /// The virtual machine's descriptor in the VMM.

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use vmc_process::guardian::Post;
 
 use super::raw::{self, Report};
-use super::{Thread, Tracer};
+use super::{Thread, Tracer, status};
 use crate::arch::{Arch, Host, KVM_RUN};
 use crate::options::Step;
 use crate::wire::{Fault, Source};
@@ -91,7 +91,13 @@ impl Tracer {
     pub(super) fn seize(&mut self, post: &mut Post) -> Result<(), Fault> {
         for thread in &mut self.threads {
             match raw::seize(thread.tid) {
-                Ok(()) => thread.state = State::Running,
+                Ok(()) => {
+                    thread.state = State::Running;
+                    // The number may be another's by now. Traced, it is no more given away; such a one is let go as the child ends.
+                    if !status::is_of(self.pid, self.started, thread.tid) {
+                        return Err(Fault::Gone);
+                    }
+                }
                 // It has ended since.
                 Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(Fault::Seize { tid: thread.tid, errno: errno as i32 }),
@@ -103,6 +109,11 @@ impl Tracer {
             self.pages_on(post);
         }
         Ok(())
+    }
+
+    /// A thread by whose number the VMM's memory is reached: one that is traced, whose number is nobody else's even if it has ended.
+    pub(super) fn traced(&self) -> Option<i32> {
+        self.threads.iter().find(|thread| thread.state != State::Free).map(|thread| thread.tid)
     }
 
     fn alive(&self) -> Result<(), Fault> {
@@ -227,6 +238,7 @@ impl Tracer {
 
     /// Leaves the VMM as it was: nothing traced, nothing held, no page changed.
     pub(super) fn finish(&mut self) {
+        self.settle();
         self.pages_off();
         for thread in &mut self.threads {
             if thread.is_held() {
