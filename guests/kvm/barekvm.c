@@ -21,7 +21,8 @@
  *   --memfd        RAM is a shared memfd
  *   --seccomp      the threads of the vCPUs are killed, and all with them, at any ioctl but KVM_RUN
  *   --seconds N    ends after so long; 600
- *   --control      obeys lines on stdin: counters, pause, resume, jail (all threads, at once), quit; ends with stdin
+ *   --control      obeys lines on stdin: counters, pause, resume, jail (all threads, at once),
+ *                  plug (hlt: a vCPU more), quit; ends with stdin
  * The first line on stdout is a JSON object: the layout (guest physical address, size, address here), threads, and the registers
  * that a reader must find. `counters` answers with one too. Exit status 0, or 1 and the reason. */
 #define _GNU_SOURCE
@@ -412,6 +413,22 @@ static void resume_all(void)
 	pthread_mutex_unlock(&lock);
 }
 
+/* A vCPU more, which waits in KVM_RUN for an INIT that does not come. */
+static void *run_plugged(void *argument)
+{
+	(void)argument;
+	int fd = (int)must(ioctl(vm, KVM_CREATE_VCPU, opt.vcpus), "KVM_CREATE_VCPU");
+	for (;;)
+		ioctl(fd, KVM_RUN, 0);
+}
+
+static void plug(void)
+{
+	pthread_t thread;
+	must(pthread_create(&thread, 0, run_plugged, 0), "pthread_create");
+	nap();
+}
+
 static uint64_t counter(int index)
 {
 	if (!opt.core_path)
@@ -552,6 +569,8 @@ static void serve(void)
 			resume_all();
 		else if (!strcmp(line, "jail"))
 			jail_all();
+		else if (!strcmp(line, "plug"))
+			plug();
 		print_counters();
 	}
 }

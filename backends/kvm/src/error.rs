@@ -128,6 +128,7 @@ pub(crate) fn describe(fault: Fault) -> String {
         Fault::Signal { tid, signal } => {
             format!("thread {tid} got signal {signal} for a system call of ours; it is as it was before")
         }
+        Fault::Unplugged { vcpu } => format!("the thread of vCPU {vcpu} has ended: attach again"),
         Fault::Gone | Fault::NotHeld | Fault::NoInstruction { .. } | Fault::Stale { .. } => {
             reason(fault).to_owned()
         }
@@ -143,6 +144,7 @@ pub(crate) const fn reason(fault: Fault) -> &'static str {
         Fault::Jailed { .. } => {
             "its thread has a seccomp filter that only CAP_SYS_ADMIN may suspend: run as root, or without injection"
         }
+        Fault::Unplugged { .. } => "the thread of a vCPU has ended: attach again",
         Fault::NotHeld => "its guest had to be let go meanwhile: hold it again",
         Fault::Signal { .. } => {
             "a system call on its thread brought a signal about, as a seccomp filter does: run as root, or without injection"

@@ -15,7 +15,7 @@ use vmc_process::guardian::{Guardian, Haste};
 
 use crate::arch::{Arch, BLOCK, Host, bytes};
 use crate::error::{AttachError, describe, reason};
-use crate::find::{self, Doing, Found};
+use crate::find::{self, Doing, Found, Tasks};
 use crate::options::{AttachOptions, Watcher};
 use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
@@ -36,6 +36,8 @@ pub struct Machine {
     /// KVM's numbers of the vCPUs.
     numbers: Vec<u32>,
     watcher: Option<Watcher>,
+    /// The threads of the process when it was attached to.
+    tasks: Tasks,
     state: Mutex<Conversation>,
 }
 
@@ -100,6 +102,7 @@ impl Machine {
             name: name.clone(),
             numbers,
             watcher: options.watcher.clone(),
+            tasks: found.tasks.clone(),
             state: Mutex::new(Conversation {
                 guardian,
                 held: false,
@@ -154,6 +157,14 @@ impl Machine {
         self.order(&mut talk, Command::Stop)
             .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
         talk.held = true;
+        if let Some(tid) = self.tasks.newcomer(self.pid) {
+            let reason = format!("thread {tid}, which came after attaching, runs a vCPU: attach again");
+            self.order(&mut talk, Command::Resume)
+                .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+            talk.held = false;
+            talk.vcpus.fill(None);
+            return Err(LiveError::Stop { reason });
+        }
         Ok(())
     }
 

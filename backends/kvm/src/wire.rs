@@ -68,6 +68,8 @@ pub(crate) enum Fault {
     Trace { tid: i32, errno: i32 },
     /// The seccomp filter of a thread could not be suspended.
     Jailed { tid: i32, errno: i32 },
+    /// The thread of a vCPU has ended.
+    Unplugged { vcpu: i32 },
     /// The threads are not held.
     NotHeld,
     /// A call of ours brought a signal about.
@@ -95,6 +97,7 @@ impl Fault {
             Self::Refused { vcpu, errno } => [8, vcpu, errno],
             Self::Stale { vcpu } => [9, vcpu, 0],
             Self::NotHeld => [11, 0, 0],
+            Self::Unplugged { vcpu } => [12, vcpu, 0],
             Self::Signal { tid, signal } => [10, tid, signal],
         }
     }
@@ -112,6 +115,7 @@ impl Fault {
             8 => Self::Refused { vcpu: who, errno },
             9 => Self::Stale { vcpu: who },
             11 => Self::NotHeld,
+            12 => Self::Unplugged { vcpu: who },
             10 => Self::Signal { tid: who, signal: errno },
             _ => return None,
         })
@@ -195,6 +199,7 @@ mod tests {
             Fault::Stale { vcpu: 2 },
             Fault::Signal { tid: 3, signal: 31 },
             Fault::NotHeld,
+            Fault::Unplugged { vcpu: 4 },
         ];
         let failed = |held| faults.map(|fault| Head::Failed { fault, held });
         let heads = failed(true).into_iter().chain(failed(false)).chain([Head::Done { vcpus: 3 }]);

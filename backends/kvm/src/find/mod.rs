@@ -11,10 +11,13 @@ use crate::error::AttachError;
 use crate::tracer::memory;
 pub(crate) use permission::{name, why_not};
 pub(crate) use proc_files::{Doing, doing, stopped_by_signal};
-use proc_files::{Mapping, mappings, read_fds, threads};
+use proc_files::{Mapping, mappings, read_fds, task_count, threads};
 
 /// The most bytes in which an instruction is looked for.
 const MOST_CODE: u64 = 16 << 20;
+
+/// How often a new thread has to be seen on a processor.
+const LOOKS: usize = 4;
 
 /// A vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,47 @@ pub(crate) struct FoundVcpu {
     pub(crate) tid: Option<i32>,
 }
 
+/// The threads that a process had at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    /// The count by which a change is noticed.
+    count: Option<u64>,
+    tids: Vec<i32>,
+}
+
+impl Tasks {
+    fn now(pid: u32) -> Self {
+        let count = task_count(pid);
+        Self { count, tids: threads(pid).into_iter().map(|thread| thread.tid).collect() }
+    }
+
+    /// A thread that came since and runs a vCPU, as far as that can be told. It costs little where none came.
+    pub(crate) fn newcomer(&self, pid: u32) -> Option<i32> {
+        if task_count(pid) == self.count {
+            return None;
+        }
+        let mut new: Vec<i32> = threads(pid).into_iter().map(|thread| thread.tid).collect();
+        new.retain(|tid| !self.tids.contains(tid));
+        // One that stays on a processor may be in the guest: /proc does not tell.
+        for look in 0..LOOKS {
+            let mut busy = Vec::new();
+            for tid in new {
+                match doing(pid, tid) {
+                    Doing::KvmRun => return Some(tid),
+                    Doing::OnProcessor => busy.push(tid),
+                    Doing::Other => {}
+                }
+            }
+            new = busy;
+            if new.is_empty() || look + 1 == LOOKS {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+        new.first().copied()
+    }
+}
+
 /// A process with a virtual machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
@@ -38,6 +82,8 @@ pub(crate) struct Found {
     pub(crate) vcpus: Vec<FoundVcpu>,
     /// The threads that have to be held.
     pub(crate) threads: Vec<i32>,
+    /// All that there were.
+    pub(crate) tasks: Tasks,
     /// Where an instruction lies that makes a system call.
     pub(crate) instruction: Option<u64>,
 }
@@ -83,9 +129,10 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
         }
     }
     let mut vcpus: Vec<FoundVcpu> = vcpus.into_values().collect();
+    let tasks = Tasks::now(pid);
     let threads = who_runs(pid, vm, &mut vcpus);
     let instruction = instruction(pid, &mappings);
-    Ok(Found { name, started, vm, vcpus, threads, instruction })
+    Ok(Found { name, started, vm, vcpus, threads, tasks, instruction })
 }
 
 /// The number in `anon_inode:kvm-vcpu:N`; older kernels have no number there, then it is `next`.

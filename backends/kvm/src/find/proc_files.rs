@@ -97,6 +97,12 @@ fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
     Some(ProcThread { tid, system_call: system_call(pid, tid) })
 }
 
+/// How many threads the process has: its directory of them has a link for each.
+pub(super) fn task_count(pid: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(format!("/proc/{pid}/task")).ok().map(|metadata| metadata.nlink())
+}
+
 /// When the process was started, in ticks of the clock since the host was.
 pub(super) fn started(pid: u32) -> Option<u64> {
     start_time(&text(&format!("/proc/{pid}/stat")).ok()?)

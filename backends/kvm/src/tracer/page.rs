@@ -6,7 +6,7 @@
 
 use vmc_process::guardian::Post;
 
-use super::{Tracer, memory};
+use super::{Thread, Tracer, Vcpu, memory};
 use crate::arch::{Arch, BLOCK, Host, VALID_REGS, word};
 use crate::options::Step;
 use crate::wire::Source;
@@ -109,11 +109,21 @@ impl Page {
     }
 }
 
+/// The thread of a vCPU where it was held as it left `KVM_RUN`.
+fn leaving(threads: &[Thread], vcpu: &Vcpu) -> Option<i32> {
+    let runs = |fd: u64| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd);
+    let thread = threads.iter().find(|thread| Some(thread.tid) == vcpu.tid)?;
+    (thread.is_held() && thread.in_run.is_some_and(runs)).then_some(thread.tid)
+}
+
 impl Tracer {
-    /// Has KVM store registers from the next exit on.
+    /// Has KVM store registers from the next exit on. Only of vCPUs that are seen to be run: of one that was taken out meanwhile, the
+    /// page is none any more.
     pub(super) fn pages_on(&mut self, post: &mut Post) {
-        if let Some(tid) = self.traced() {
-            for page in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.page.as_mut()) {
+        for vcpu in &mut self.vcpus {
+            if let Some(tid) = leaving(&self.threads, vcpu)
+                && let Some(page) = &mut vcpu.page
+            {
                 page.on(tid);
             }
         }
@@ -131,15 +141,10 @@ impl Tracer {
     /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
     /// may have changed them since, and a vCPU that has long been paused never stored any.
     pub(super) fn take_pages(&mut self) {
-        let Some(tid) = self.traced() else { return };
         let threads = &self.threads;
         for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
-            let leaving = threads.iter().any(|thread| {
-                Some(thread.tid) == vcpu.tid
-                    && thread.is_held()
-                    && thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
-            });
-            if leaving && vcpu.page.as_ref().is_some_and(|page| page.take(tid, &mut vcpu.block)) {
+            let Some(tid) = leaving(threads, vcpu) else { continue };
+            if vcpu.page.as_ref().is_some_and(|page| page.take(tid, &mut vcpu.block)) {
                 vcpu.source = Source::Page;
             }
         }

@@ -105,9 +105,6 @@ impl Tracer {
         }
         self.alive()?;
         self.step(post, Step::Seized);
-        if !self.inject {
-            self.pages_on(post);
-        }
         Ok(())
     }
 
@@ -151,6 +148,9 @@ impl Tracer {
         }
         self.hold(post)?;
         self.take_pages();
+        if !self.inject {
+            self.pages_on(post);
+        }
         for wait in AGAIN {
             if self.inject
                 || Instant::now() + wait >= self.deadline
@@ -165,6 +165,7 @@ impl Tracer {
             }
             self.hold(post)?;
             self.take_pages();
+            self.pages_on(post);
         }
         Ok(())
     }
@@ -199,8 +200,19 @@ impl Tracer {
         self.alive()?;
         self.held = true;
         self.match_up();
+        if let Some(vcpu) = self.vcpus.iter().position(|vcpu| self.has_ended(vcpu.tid)) {
+            self.release();
+            return Err(Fault::Unplugged { vcpu: i32::try_from(vcpu).unwrap_or(0) });
+        }
         self.step(post, Step::Held);
         Ok(())
+    }
+
+    /// Has that thread, which ran a vCPU, ended? Whoever runs it now is not held.
+    fn has_ended(&self, tid: Option<i32>) -> bool {
+        tid.is_some_and(|tid| {
+            self.threads.iter().any(|thread| thread.tid == tid && thread.state == State::Free)
+        })
     }
 
     /// Which held thread runs which vCPU. Threads that are found to run none are let go for good.
