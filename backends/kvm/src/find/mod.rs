@@ -100,7 +100,7 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
             vm.get_or_insert(fd);
         } else if let Some(number) = vcpu_number(&target, vcpus.len()) {
             vcpus.entry(number).or_default().fds.push(fd);
-        } else if target == "/dev/sev" || target.contains("gmem") || target.contains("guest_memfd") {
+        } else if keeps_secret(&target) {
             secret = Some(target);
         }
     }
@@ -133,6 +133,13 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
     let threads = who_runs(pid, vm, &mut vcpus);
     let instruction = instruction(pid, &mappings);
     Ok(Found { name, started, vm, vcpus, threads, tasks, instruction })
+}
+
+/// Is that what a VMM has open whose guest's state is secret? `[kvm-gmem]` is the name of the files of `virt/kvm/guest_memfd.c`, which
+/// are of the kernel's anonymous inodes or of a file system of their own.
+fn keeps_secret(target: &str) -> bool {
+    matches!(target, "/dev/sev" | "anon_inode:[kvm-gmem]")
+        || target.strip_prefix("/[kvm-gmem]").is_some_and(|rest| matches!(rest, "" | " (deleted)"))
 }
 
 /// The number in `anon_inode:kvm-vcpu:N`; older kernels have no number there, then it is `next`.
@@ -208,6 +215,18 @@ mod tests {
             ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu-stats:1", "anon_inode:kvm-vcpu:x", "/tmp/kvm-vcpu:1"]
         {
             assert_eq!(vcpu_number(other, 0), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_alone_makes_no_secret() {
+        for secret in ["/dev/sev", "anon_inode:[kvm-gmem]", "/[kvm-gmem]", "/[kvm-gmem] (deleted)"] {
+            assert!(keeps_secret(secret), "{secret}");
+        }
+        for other in
+            ["/images/bigmem.img", "/images/guest_memfd.raw", "/images/[kvm-gmem]", "/memfd:gmem (deleted)"]
+        {
+            assert!(!keeps_secret(other), "{other}");
         }
     }
 
