@@ -59,8 +59,14 @@ impl Tracer {
         Ok(())
     }
 
-    /// The thread that lends its registers: one that runs a vCPU where that is known.
+    /// The thread that lends its registers: one that was in `KVM_RUN`, else one that runs a vCPU where that is known. A thread that
+    /// was in its program's code may have been in a restartable sequence, which the kernel would take for interrupted at our call.
     fn lender(&self) -> Result<usize, Fault> {
+        if let Some(index) =
+            self.threads.iter().position(|thread| thread.is_held() && thread.in_run.is_some())
+        {
+            return Ok(index);
+        }
         let held = |tid: Option<i32>| {
             self.threads.iter().position(|thread| thread.is_held() && tid.is_none_or(|tid| tid == thread.tid))
         };
