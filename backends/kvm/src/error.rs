@@ -34,6 +34,16 @@ pub enum AttachError {
         /// What else it may be.
         hint: &'static str,
     },
+    /// The VMM is a program of 32 bits.
+    #[error(
+        "process {pid} ({name}) is a program of 32 bits, whose threads cannot be asked: give its monitor or its gdb stub, as qmp:ADDRESS or gdb:ADDRESS"
+    )]
+    Narrow {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
     /// The virtual machine has no vCPU.
     #[error("the virtual machine of process {pid} ({name}) has no vCPU yet: try again once its guest runs")]
     NoVcpus {

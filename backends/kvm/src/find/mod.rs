@@ -93,6 +93,9 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
     let name = name(pid).ok_or(AttachError::NoProcess { pid })?;
     let started = proc_files::started(pid).ok_or(AttachError::NoProcess { pid })?;
     let fds = read_fds(pid, &name)?;
+    if proc_files::is_narrow(pid) {
+        return Err(AttachError::Narrow { pid, name });
+    }
     let mut vcpus: BTreeMap<u32, FoundVcpu> = BTreeMap::new();
     let (mut vm, mut secret) = (None, None);
     for (fd, target) in fds {

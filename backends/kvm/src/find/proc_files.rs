@@ -97,6 +97,18 @@ fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
     Some(ProcThread { tid, system_call: system_call(pid, tid) })
 }
 
+/// Is the process' program one of 32 bits?
+pub(super) fn is_narrow(pid: u32) -> bool {
+    let mut head = [0; 5];
+    let read = File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && narrow(head)
+}
+
+/// Source: `EI_CLASS` of the ELF specification: 1 is `ELFCLASS32`.
+fn narrow(head: [u8; 5]) -> bool {
+    matches!(head, [0x7f, b'E', b'L', b'F', 1])
+}
+
 /// How many threads the process has: its directory of them has a link for each.
 pub(super) fn task_count(pid: u32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
@@ -181,6 +193,12 @@ mod tests {
         assert_eq!(parse_system_call("16 0xd 0xae80 0x0 0x0\n"), Some((16, 13, KVM_RUN)));
         assert_eq!(parse_system_call("running\n"), None);
         assert_eq!(parse_system_call("-1 0x7ffc 0x7f\n"), None);
+    }
+
+    #[test]
+    fn programs_of_32_bits_are_told() {
+        assert!(!is_narrow(std::process::id()));
+        assert!(narrow(*b"\x7fELF\x01") && !narrow(*b"\x7fELF\x02") && !narrow(*b"#!/bi"));
     }
 
     #[test]
