@@ -46,6 +46,8 @@ pub struct Machine {
 struct Conversation {
     guardian: Guardian,
     held: bool,
+    /// Whoever holds the vCPUs runs before others.
+    haste: Option<Haste>,
     /// The child did not answer once: whatever comes is an answer to something else.
     lost: bool,
     /// The threads that run vCPUs, or may.
@@ -106,6 +108,7 @@ impl Machine {
             state: Mutex::new(Conversation {
                 guardian,
                 held: false,
+                haste: None,
                 lost: false,
                 tids,
                 vcpus: vec![None; count],
@@ -154,14 +157,18 @@ impl Machine {
             return Ok(());
         }
         talk.vcpus.fill(None);
-        self.order(&mut talk, Command::Stop)
-            .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+        talk.haste = Some(Haste::new());
+        if let Err(failure) = self.order(&mut talk, Command::Stop) {
+            talk.haste = None;
+            return Err(self.live_error(failure, |reason| LiveError::Stop { reason }));
+        }
         talk.held = true;
         if let Some(tid) = self.tasks.newcomer(self.pid) {
             let reason = format!("thread {tid}, which came after attaching, runs a vCPU: attach again");
             self.order(&mut talk, Command::Resume)
                 .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
             talk.held = false;
+            talk.haste = None;
             talk.vcpus.fill(None);
             return Err(LiveError::Stop { reason });
         }
@@ -178,6 +185,7 @@ impl Machine {
             self.order(&mut talk, Command::Resume)
                 .map_err(|failure| self.live_error(failure, |reason| LiveError::Resume { reason }))?;
             talk.held = false;
+            talk.haste = None;
         }
         Ok(())
     }
@@ -288,7 +296,12 @@ impl Machine {
             return Err(Failure::Silent);
         }
         let _haste = Haste::new();
-        talk.guardian.line().write_all(&command.encode()).map_err(|error| lost(talk, &error))?;
+        let hasty = talk.haste.as_ref().and_then(Haste::thread).unwrap_or(0);
+        talk.guardian.line().write_all(&command.encode(hasty)).map_err(|error| lost(talk, &error))?;
+        // To be stopped, vCPUs need the processors; to let them go takes no longer than going to sleep.
+        if command == Command::Resume {
+            talk.guardian.look_out();
+        }
         self.hear(talk)
     }
 
@@ -300,6 +313,9 @@ impl Machine {
                 Some(Head::Done { vcpus }) => return take(talk, vcpus),
                 Some(Head::Failed { fault, held }) => {
                     talk.held &= held;
+                    if !talk.held {
+                        talk.haste = None;
+                    }
                     return Err(Failure::Fault(fault));
                 }
                 Some(Head::At(step)) => {
@@ -308,7 +324,7 @@ impl Machine {
                     }
                     talk.guardian
                         .line()
-                        .write_all(&Command::GoOn.encode())
+                        .write_all(&Command::GoOn.encode(0))
                         .map_err(|error| lost(talk, &error))?;
                 }
                 None => {
@@ -347,6 +363,7 @@ impl Vcpus for Machine {
 fn lost(talk: &mut Conversation, error: &io::Error) -> Failure {
     talk.lost = true;
     talk.held = false;
+    talk.haste = None;
     let _ = talk.guardian.line().shutdown(Shutdown::Write);
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Silent,
@@ -398,6 +415,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         reply: vec![0; HEAD + VCPU * found.vcpus.len()],
         held: false,
         deadline: Instant::now() + options.patience,
+        hasty: None,
         injections: 0,
         pages_allowed: None,
         orphan: false,

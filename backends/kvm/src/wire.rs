@@ -33,13 +33,18 @@ const COMMANDS: [Command; 6] =
     [Command::Stop, Command::Registers, Command::Resume, Command::Sample, Command::Detach, Command::GoOn];
 
 impl Command {
-    pub(crate) fn encode(self) -> [u8; COMMAND] {
+    /// With the number of the parent's thread that runs before others; 0 where there is none.
+    pub(crate) fn encode(self, thread: i32) -> [u8; COMMAND] {
         let index = COMMANDS.iter().position(|one| *one == self).unwrap_or(0);
-        (index as u64).to_le_bytes()
+        let mut command = [0; COMMAND];
+        put(&mut command, 0, &(index as u32).to_le_bytes());
+        put(&mut command, 4, &thread.to_le_bytes());
+        command
     }
 
-    pub(crate) fn decode(from: [u8; COMMAND]) -> Option<Self> {
-        usize::try_from(u64::from_le_bytes(from)).ok().and_then(|index| COMMANDS.get(index).copied())
+    pub(crate) fn decode(from: [u8; COMMAND]) -> Option<(Self, i32)> {
+        let index = usize::try_from(u32::from_le_bytes(bytes(&from, 0))).ok()?;
+        Some((COMMANDS.get(index).copied()?, i32::from_le_bytes(bytes(&from, 4))))
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_said_is_understood() {
         for command in COMMANDS {
-            assert_eq!(Command::decode(command.encode()), Some(command));
+            assert_eq!(Command::decode(command.encode(77)), Some((command, 77)));
         }
         assert_eq!(Command::decode([9; 8]), None);
         let faults = [

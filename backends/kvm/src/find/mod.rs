@@ -42,7 +42,7 @@ pub(crate) struct Tasks {
 impl Tasks {
     fn now(pid: u32) -> Self {
         let count = task_count(pid);
-        Self { count, tids: threads(pid).into_iter().map(|thread| thread.tid).collect() }
+        Self { count, tids: threads(pid) }
     }
 
     /// A thread that came since and runs a vCPU, as far as that can be told. It costs little where none came.
@@ -50,8 +50,8 @@ impl Tasks {
         if task_count(pid) == self.count {
             return None;
         }
-        let mut new: Vec<i32> = threads(pid).into_iter().map(|thread| thread.tid).collect();
-        new.retain(|tid| !self.tids.contains(tid));
+        let mut new = threads(pid);
+        new.retain(|tid| !self.tids.contains(tid) && proc_files::runs_its_code(pid, *tid));
         // One that stays on a processor may be in the guest: /proc does not tell.
         for look in 0..LOOKS {
             let mut busy = Vec::new();
@@ -158,25 +158,32 @@ fn vcpu_number(target: &str, next: usize) -> Option<u32> {
 /// The threads that have to be held: those that run vCPUs, where that is known of all, else every thread that may.
 fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<i32> {
     let all = threads(pid);
-    for thread in &all {
-        if let Some((number, fd, request)) = thread.system_call
+    for vcpu in vcpus.iter_mut() {
+        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
+        vcpu.tid = told.filter(|tid| all.contains(tid));
+    }
+    let certain = |vcpus: &[FoundVcpu]| vcpus.iter().all(|vcpu| vcpu.tid.is_some());
+    for tid in &all {
+        if certain(vcpus) {
+            break;
+        }
+        if let Some((number, fd, request)) = proc_files::system_call(pid, *tid)
             && number == Host::IOCTL
             && request == KVM_RUN
             && let Some(vcpu) =
                 vcpus.iter_mut().find(|vcpu| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+            && proc_files::runs_its_code(pid, *tid)
         {
-            vcpu.tid = Some(thread.tid);
+            vcpu.tid = Some(*tid);
         }
     }
-    for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.tid.is_none()) {
-        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
-        vcpu.tid = told.filter(|tid| all.iter().any(|thread| thread.tid == *tid));
+    if certain(vcpus) {
+        let mut tids: Vec<i32> = vcpus.iter().filter_map(|vcpu| vcpu.tid).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        return tids;
     }
-    let certain = vcpus.iter().all(|vcpu| vcpu.tid.is_some());
-    all.iter()
-        .filter(|thread| !certain || vcpus.iter().any(|vcpu| vcpu.tid == Some(thread.tid)))
-        .map(|thread| thread.tid)
-        .collect()
+    all.into_iter().filter(|tid| proc_files::runs_its_code(pid, *tid)).collect()
 }
 
 /// An instruction that makes a system call: in the vDSO, which every program has, or in any other code.

@@ -28,14 +28,6 @@ pub(super) struct Mapping {
     pub(super) name: String,
 }
 
-/// A thread that runs code of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ProcThread {
-    pub(super) tid: i32,
-    /// The system call that it sleeps in, with its first two arguments.
-    pub(super) system_call: Option<(u64, u64, u64)>,
-}
-
 fn text(path: &str) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
@@ -79,22 +71,19 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping { start: number(start)?, end: number(end)?, executable, name })
 }
 
-/// The threads that run code of the process.
-pub(super) fn threads(pid: u32) -> Vec<ProcThread> {
+/// The threads, ascending.
+pub(super) fn threads(pid: u32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let tids =
         entries.flatten().take(MOST_ENTRIES).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut threads: Vec<ProcThread> = tids.filter_map(|tid| thread(pid, tid)).collect();
-    threads.sort_unstable_by_key(|thread| thread.tid);
+    let mut threads: Vec<i32> = tids.collect();
+    threads.sort_unstable();
     threads
 }
 
-fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
-    let (_, flags) = state(pid, tid)?;
-    if flags & WORKERS != 0 {
-        return None;
-    }
-    Some(ProcThread { tid, system_call: system_call(pid, tid) })
+/// Does the thread run code of the process? Not where it is one of the kernel's own, or has ended.
+pub(super) fn runs_its_code(pid: u32, tid: i32) -> bool {
+    state(pid, tid).is_some_and(|(_, flags)| flags & WORKERS == 0)
 }
 
 /// Is the process' program one of 32 bits?
@@ -129,7 +118,8 @@ fn state(pid: u32, tid: i32) -> Option<(char, u64)> {
     Some((letter, fields.nth(5)?.parse().ok()?))
 }
 
-fn system_call(pid: u32, tid: i32) -> Option<(u64, u64, u64)> {
+/// The system call that the thread sleeps in, with its first two arguments.
+pub(super) fn system_call(pid: u32, tid: i32) -> Option<(u64, u64, u64)> {
     parse_system_call(&text(&format!("/proc/{pid}/task/{tid}/syscall")).ok()?)
 }
 
@@ -203,7 +193,8 @@ mod tests {
 
     #[test]
     fn this_thread_is_found() {
-        let threads = threads(std::process::id());
-        assert!(threads.iter().any(|thread| thread.tid == i32::try_from(std::process::id()).unwrap()));
+        let pid = std::process::id();
+        let tid = i32::try_from(pid).unwrap();
+        assert!(threads(pid).contains(&tid) && runs_its_code(pid, tid));
     }
 }

@@ -125,7 +125,8 @@ impl Tracer {
     }
 
     fn ask_all(&mut self, post: &mut Post, borrowed: &mut Borrowed) -> Result<(), Fault> {
-        if self.pages_allowed.is_none() && Host::SYNC_WANTED != 0 {
+        // Of use to whoever asks again, and only to them.
+        if self.injections > 0 && self.pages_allowed.is_none() && Host::SYNC_WANTED != 0 {
             self.pages_allowed = Some(self.kvm_stores_registers(post, borrowed)?);
         }
         for index in 0..self.vcpus.len() {

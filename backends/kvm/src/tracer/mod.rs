@@ -11,7 +11,7 @@ mod threads;
 
 use std::time::{Duration, Instant};
 
-use vmc_process::guardian::{Event, Post};
+use vmc_process::guardian::{Event, Haste, Post};
 
 use crate::arch::BLOCK;
 use crate::options::Step;
@@ -22,6 +22,12 @@ pub(crate) use threads::State;
 
 /// How long the child waits for the parent to go on after a step.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the parent runs before others while it holds a guest. Who holds it longer gains little by that.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// How long the child looks out for what comes next while a guest is held, before it sleeps.
+const LOOK_OUT: Duration = Duration::from_micros(200);
 
 /// A thread of the VMM.
 #[derive(Debug)]
@@ -63,6 +69,8 @@ pub(crate) struct Tracer {
     pub(crate) held: bool,
     /// By when what the parent has asked for is to be done.
     pub(crate) deadline: Instant,
+    /// The parent's thread that runs before others, as long as it does.
+    pub(crate) hasty: Option<i32>,
     /// How often registers were injected for.
     pub(crate) injections: u64,
     /// May the pages be used? None: not asked yet.
@@ -79,7 +87,11 @@ impl Tracer {
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));
         while begun && !self.orphan {
-            let wait = std::mem::take(&mut self.more).then_some(Duration::ZERO);
+            if self.held {
+                post.look_out(LOOK_OUT);
+            }
+            let wait =
+                if std::mem::take(&mut self.more) { Some(Duration::ZERO) } else { self.hasty.map(|_| HASTE) };
             match post.wait(wait) {
                 Event::Line => {
                     let mut command = [0; COMMAND];
@@ -91,7 +103,12 @@ impl Tracer {
                     }
                 }
                 Event::ParentGone => break,
-                Event::Child | Event::Nothing => {}
+                Event::Nothing => {
+                    if let Some(thread) = self.hasty.take() {
+                        Haste::end(thread);
+                    }
+                }
+                Event::Child => {}
             }
             self.settle();
         }
@@ -100,14 +117,20 @@ impl Tracer {
     }
 
     /// False where that was the last command.
-    fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
+    fn obey(&mut self, post: &mut Post, command: Option<(Command, i32)>) -> bool {
+        let (command, thread) = command.unzip();
+        self.hasty = None;
         self.deadline = Instant::now() + self.patience;
         let done = match command {
             Some(Command::Stop) => self.hold_with_pages(post).and_then(|()| {
                 // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for;
                 // but that they are no longer held has to be said now.
                 let filled = self.fill(post);
-                if self.held { Ok(true) } else { Err(filled.err().unwrap_or(Fault::NotHeld)) }
+                if !self.held {
+                    return Err(filled.err().unwrap_or(Fault::NotHeld));
+                }
+                self.hasty = thread.filter(|thread| *thread > 0);
+                Ok(true)
             }),
             Some(Command::Registers) if !self.held => Err(Fault::NotHeld),
             Some(Command::Registers) => self.fill(post).map(|()| true),

@@ -139,11 +139,13 @@ impl Tracer {
     }
 
     /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
-    /// may have changed them since, and a vCPU that has long been paused never stored any.
+    /// may have changed them since. Where nothing may be injected, that is passed over: what KVM has stored since the page was set
+    /// up is from the vCPU's last exit, and it has not run since; a vCPU that has long been paused never stored any.
     pub(super) fn take_pages(&mut self) {
+        let stands = self.traced().filter(|_| self.held && !self.inject);
         let threads = &self.threads;
         for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
-            let Some(tid) = leaving(threads, vcpu) else { continue };
+            let Some(tid) = leaving(threads, vcpu).or(stands) else { continue };
             if vcpu.page.as_ref().is_some_and(|page| page.take(tid, &mut vcpu.block)) {
                 vcpu.source = Source::Page;
             }

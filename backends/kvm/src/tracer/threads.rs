@@ -245,7 +245,6 @@ impl Tracer {
             thread.let_go();
         }
         self.held = false;
-        self.settle();
     }
 
     /// Leaves the VMM as it was: nothing traced, nothing held, no page changed.
