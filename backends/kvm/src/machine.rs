@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
+use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use vmc::arch::Registers;
@@ -14,7 +15,7 @@ use vmc_process::guardian::{Guardian, Haste};
 
 use crate::arch::{Arch, BLOCK, Host, bytes};
 use crate::error::{AttachError, describe, reason};
-use crate::find::{self, Doing, Found};
+use crate::find::{self, Doing, Found, Tasks};
 use crate::options::{AttachOptions, Watcher};
 use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
@@ -35,6 +36,8 @@ pub struct Machine {
     /// KVM's numbers of the vCPUs.
     numbers: Vec<u32>,
     watcher: Option<Watcher>,
+    /// The threads of the process when it was attached to.
+    tasks: Tasks,
     state: Mutex<Conversation>,
 }
 
@@ -95,12 +98,13 @@ impl Machine {
             .set_read_timeout(limit)
             .and_then(|()| guardian.line().set_write_timeout(limit))
             .map_err(|source| AttachError::NoGuardian { pid, source })?;
-        let tids = threads.iter().map(|thread| thread.tid).collect();
+        let tids = threads.clone();
         let machine = Self {
             pid,
             name: name.clone(),
             numbers,
             watcher: options.watcher.clone(),
+            tasks: found.tasks.clone(),
             state: Mutex::new(Conversation {
                 guardian,
                 held: false,
@@ -159,6 +163,15 @@ impl Machine {
             return Err(self.live_error(failure, |reason| LiveError::Stop { reason }));
         }
         talk.held = true;
+        if let Some(tid) = self.tasks.newcomer(self.pid) {
+            let reason = format!("thread {tid}, which came after attaching, runs a vCPU: attach again");
+            self.order(&mut talk, Command::Resume)
+                .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+            talk.held = false;
+            talk.haste = None;
+            talk.vcpus.fill(None);
+            return Err(LiveError::Stop { reason });
+        }
         Ok(())
     }
 
@@ -298,7 +311,13 @@ impl Machine {
             talk.guardian.line().read_exact(&mut head).map_err(|error| lost(talk, &error))?;
             match Head::decode(&head) {
                 Some(Head::Done { vcpus }) => return take(talk, vcpus),
-                Some(Head::Failed(fault)) => return Err(Failure::Fault(fault)),
+                Some(Head::Failed { fault, held }) => {
+                    talk.held &= held;
+                    if !talk.held {
+                        talk.haste = None;
+                    }
+                    return Err(Failure::Fault(fault));
+                }
                 Some(Head::At(step)) => {
                     if let Some(watcher) = &self.watcher {
                         watcher(step);
@@ -309,8 +328,7 @@ impl Machine {
                         .map_err(|error| lost(talk, &error))?;
                 }
                 None => {
-                    talk.lost = true;
-                    return Err(Failure::Silent);
+                    return Err(lost(talk, &io::Error::from(ErrorKind::TimedOut)));
                 }
             }
         }
@@ -341,9 +359,12 @@ impl Vcpus for Machine {
     }
 }
 
-/// The line is of no use any more.
+/// The line is of no use any more. The child sees its end, lets all go and ends, at the latest when it is done with what it does.
 fn lost(talk: &mut Conversation, error: &io::Error) -> Failure {
     talk.lost = true;
+    talk.held = false;
+    talk.haste = None;
+    let _ = talk.guardian.line().shutdown(Shutdown::Write);
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Silent,
         _ => Failure::Gone,
@@ -373,12 +394,7 @@ fn take(talk: &mut Conversation, count: usize) -> Result<(), Failure> {
 
 /// What the child needs, made while memory can still be had.
 fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
-    let threads = found.threads.iter().map(|thread| Thread {
-        tid: thread.tid,
-        jailed: thread.jailed,
-        state: State::Free,
-        in_run: None,
-    });
+    let threads = found.threads.iter().map(|tid| Thread { tid: *tid, state: State::Free, in_run: None });
     let vcpus = found.vcpus.iter().map(|vcpu| Vcpu {
         fds: vcpu.fds.clone(),
         tid: vcpu.tid,
@@ -388,6 +404,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
     });
     Tracer {
         pid: i32::try_from(pid).unwrap_or(0),
+        started: found.started,
         threads: threads.collect(),
         vcpus: vcpus.collect(),
         vm: found.vm,
@@ -397,9 +414,11 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         steps: options.watcher.is_some(),
         reply: vec![0; HEAD + VCPU * found.vcpus.len()],
         held: false,
+        deadline: Instant::now() + options.patience,
         hasty: None,
         injections: 0,
         pages_allowed: None,
         orphan: false,
+        more: false,
     }
 }

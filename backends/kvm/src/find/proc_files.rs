@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use super::permission::why_not;
 use crate::arch::{Arch, Host, KVM_RUN};
 use crate::error::AttachError;
+use crate::tracer::start_time;
 
 /// The most bytes of a file that are read.
 const MOST_BYTES: u64 = 32 << 20;
@@ -85,10 +86,27 @@ pub(super) fn runs_its_code(pid: u32, tid: i32) -> bool {
     state(pid, tid).is_some_and(|(_, flags)| flags & WORKERS == 0)
 }
 
-/// Has the thread a seccomp filter?
-pub(super) fn jailed(pid: u32, tid: i32) -> bool {
-    let status = text(&format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() != "0")
+/// Is the process' program one of 32 bits?
+pub(super) fn is_narrow(pid: u32) -> bool {
+    let mut head = [0; 5];
+    let read = File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && narrow(head)
+}
+
+/// Source: `EI_CLASS` of the ELF specification: 1 is `ELFCLASS32`.
+fn narrow(head: [u8; 5]) -> bool {
+    matches!(head, [0x7f, b'E', b'L', b'F', 1])
+}
+
+/// How many threads the process has: its directory of them has a link for each.
+pub(super) fn task_count(pid: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(format!("/proc/{pid}/task")).ok().map(|metadata| metadata.nlink())
+}
+
+/// When the process was started, in ticks of the clock since the host was.
+pub(super) fn started(pid: u32) -> Option<u64> {
+    start_time(&text(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The state's letter, and the flags.
@@ -165,6 +183,12 @@ mod tests {
         assert_eq!(parse_system_call("16 0xd 0xae80 0x0 0x0\n"), Some((16, 13, KVM_RUN)));
         assert_eq!(parse_system_call("running\n"), None);
         assert_eq!(parse_system_call("-1 0x7ffc 0x7f\n"), None);
+    }
+
+    #[test]
+    fn programs_of_32_bits_are_told() {
+        assert!(!is_narrow(std::process::id()));
+        assert!(narrow(*b"\x7fELF\x01") && !narrow(*b"\x7fELF\x02") && !narrow(*b"#!/bi"));
     }
 
     #[test]
