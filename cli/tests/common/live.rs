@@ -91,12 +91,17 @@ pub(crate) fn sample_core() -> PathBuf {
     MADE.get_or_init(|| unpack(Path::new(&sample()), "sample")).clone()
 }
 
-/// A core, unpacked into a file of this test program's own.
+/// A core, unpacked into a file that stays for the next run: named after the packed one's length, too.
 pub(crate) fn unpack(packed: &Path, name: &str) -> PathBuf {
-    let path = scratch().join(format!("{name}-{}.elf", std::process::id()));
+    let path = scratch().join(format!("{name}-{}.elf", std::fs::metadata(packed).unwrap().len()));
+    if path.exists() {
+        return path;
+    }
+    let own = path.with_extension(std::process::id().to_string());
     let packed = BufReader::new(std::fs::File::open(packed).unwrap());
     let mut decoder = ruzstd::decoding::StreamingDecoder::new(packed).unwrap();
-    std::io::copy(&mut decoder, &mut std::fs::File::create(&path).unwrap()).unwrap();
+    std::io::copy(&mut decoder, &mut std::fs::File::create(&own).unwrap()).unwrap();
+    std::fs::rename(own, &path).unwrap();
     path
 }
 
