@@ -4,8 +4,9 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
-    reason = "tests may panic"
+    reason = "tests may panic and tell what they saw"
 )]
 
 mod common;

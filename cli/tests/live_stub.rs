@@ -35,7 +35,7 @@ fn machine() -> server::Machine<Image> {
 
 #[test]
 fn a_stub_of_physical_addresses_is_taken_by_the_users_word() {
-    for words in [&["ps", "TARGET"][..], &["bt", "TARGET", "--format", "jsonl"], &["registers", "TARGET"]] {
+    for words in [&["registers", "TARGET"], &["ps", "TARGET"]] {
         let (address, left) = on_tcp(machine());
         let of = |target: &str, more: &[&str]| {
             let words = words.iter().map(|word| if *word == "TARGET" { target } else { word });
@@ -44,7 +44,8 @@ fn a_stub_of_physical_addresses_is_taken_by_the_users_word() {
         let live = of(&format!("gdb:{address}"), &["--physical-stub"]);
         assert_eq!(live.stdout, of(&common::sample(), &[]).stdout, "{words:?}");
         assert!(live.stderr.contains("it is let go in the end"), "{live:?}");
-        assert_eq!(left.recv().unwrap(), Left::Detached);
+        // It was let run before the answer was printed, and hears no more than that we are gone.
+        assert!(matches!(left.recv().unwrap(), Left::Otherwise(why) if why.contains("end of file")));
     }
 }
 

@@ -21,7 +21,8 @@
  *   --memfd        RAM is a shared memfd
  *   --seccomp      the threads of the vCPUs are killed, and all with them, at any ioctl but KVM_RUN
  *   --seconds N    ends after so long; 600
- *   --control      obeys lines on stdin: counters, pause, resume, quit; ends with stdin
+ *   --control      obeys lines on stdin: counters, pause, resume, jail (all threads, at once),
+ *                  plug (hlt: a vCPU more), quit; ends with stdin
  * The first line on stdout is a JSON object: the layout (guest physical address, size, address here), threads, and the registers
  * that a reader must find. `counters` answers with one too. Exit status 0, or 1 and the reason. */
 #define _GNU_SOURCE
@@ -303,6 +304,22 @@ static void jail(void)
 	must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "PR_SET_SECCOMP");
 }
 
+/* All threads at once, as a program does that jails itself late: none may make an ioctl but KVM_RUN. */
+static void jail_all(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KVM_RUN, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+	must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
+	must((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program), "SECCOMP_SET_MODE_FILTER");
+}
+
 /* Waits outside KVM_RUN for as long as that is wanted. */
 static void wait_while_paused(struct vcpu *v)
 {
@@ -394,6 +411,22 @@ static void resume_all(void)
 	want_pause = false;
 	pthread_cond_broadcast(&changed);
 	pthread_mutex_unlock(&lock);
+}
+
+/* A vCPU more, which waits in KVM_RUN for an INIT that does not come. */
+static void *run_plugged(void *argument)
+{
+	(void)argument;
+	int fd = (int)must(ioctl(vm, KVM_CREATE_VCPU, opt.vcpus), "KVM_CREATE_VCPU");
+	for (;;)
+		ioctl(fd, KVM_RUN, 0);
+}
+
+static void plug(void)
+{
+	pthread_t thread;
+	must(pthread_create(&thread, 0, run_plugged, 0), "pthread_create");
+	nap();
 }
 
 static uint64_t counter(int index)
@@ -534,6 +567,10 @@ static void serve(void)
 			pause_all();
 		else if (!strcmp(line, "resume"))
 			resume_all();
+		else if (!strcmp(line, "jail"))
+			jail_all();
+		else if (!strcmp(line, "plug"))
+			plug();
 		print_counters();
 	}
 }

@@ -80,7 +80,12 @@ impl State {
         if matches!(self.local, Local::On(..)) {
             return Ok(());
         }
-        self.switch(true)
+        let switched = self.switch(true);
+        // It is to run as before; where that fails too, whoever lets go sees to it.
+        if switched.is_err() && (self.link.is_lost() || self.resume().is_err()) {
+            self.link.lose();
+        }
+        switched
     }
 
     /// Does what the guest has to stand for; one that runs is stopped for it, and runs again then.
@@ -105,21 +110,27 @@ impl State {
         }
         // From here on it may be stopped.
         self.guard.run(true);
-        self.link.send_raw(&[3])?;
-        let until = Instant::now() + self.link.patience();
-        loop {
-            match self.link.receive(until, false)? {
-                Some(packet) if is_stop(&packet) => break,
-                Some(_) => {}
-                None => {
-                    // It may stop yet: whoever lets go has to see to it.
-                    self.link.lose();
-                    return Err(self.link.silent(b"stop"));
-                }
+        if let Err(error) = self.interrupt() {
+            // It may have stopped all the same, or stop yet: whoever lets go has to see to it.
+            if !matches!(error, LinkError::Ended { .. }) {
+                self.link.lose();
             }
+            return Err(error);
         }
         self.running = false;
         Ok(())
+    }
+
+    /// Has the stub stop the guest, and waits until it says so.
+    fn interrupt(&mut self) -> Result<(), LinkError> {
+        self.link.send_raw(&[3])?;
+        let until = Instant::now() + self.link.patience();
+        while let Some(packet) = self.link.receive(until, false)? {
+            if is_stop(&packet) {
+                return Ok(());
+            }
+        }
+        Err(self.link.silent(b"stop"))
     }
 
     /// Has the stub read physical addresses, or virtual ones.

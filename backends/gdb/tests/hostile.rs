@@ -288,6 +288,26 @@ fn while_the_guest_runs_nothing_is_asked() {
 }
 
 #[test]
+fn a_stop_that_is_answered_with_garbage_is_taken_back_in_the_end() {
+    let (told, hears) = std::sync::mpsc::channel();
+    let answer = move |question: &str, socket: &mut UnixStream| {
+        let _ = told.send(question.to_owned());
+        if matches!(question, "c" | "vCont;c") {
+            // It is there when the wish to stop comes.
+            socket.write_all(b"$0102#00").unwrap();
+            return None;
+        }
+        Some(usual(question))
+    };
+    let gdb = Gdb::connect(&stub(answer), &impatient()).unwrap();
+    gdb.resume().unwrap();
+    let error = gdb.stop().unwrap_err().to_string();
+    assert!(error.contains("checksums"), "{error}");
+    drop(gdb);
+    assert_eq!(hears.iter().last().as_deref(), Some("D"));
+}
+
+#[test]
 fn stubs_of_virtual_addresses_or_without_a_layout_say_so() {
     let connect = |options: &ConnectOptions| {
         Gdb::connect(&stub(|question, _| Some(usual(question))), options).unwrap_err()

@@ -52,13 +52,13 @@ fn a_held_guest_is_what_its_image_is() {
     let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", false) else { return };
     let truth = guest.truth();
     let image = guest.image();
-    let expected = seen(&image, &image, true);
-    assert!(expected.1.len() > 40, "{}", expected.1.len());
+    let expected = seen(&image, &image, false);
+    assert!(!expected.1.is_empty());
     holds(&truth, &expected.0);
     for process in [false, true] {
         let options = ConnectOptions { process, ..ConnectOptions::default() };
         let gdb = Gdb::connect(&guest.stub(), &options).unwrap();
-        let found = seen(&gdb, &gdb, true);
+        let found = seen(&gdb, &gdb, false);
         assert_eq!(found, expected, "by the process: {process}");
         let facts = gdb.facts();
         if process && facts.pid.is_none() {

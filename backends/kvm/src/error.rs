@@ -34,6 +34,16 @@ pub enum AttachError {
         /// What else it may be.
         hint: &'static str,
     },
+    /// The VMM is a program of 32 bits.
+    #[error(
+        "process {pid} ({name}) is a program of 32 bits, whose threads cannot be asked: give its monitor or its gdb stub, as qmp:ADDRESS or gdb:ADDRESS"
+    )]
+    Narrow {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
     /// The virtual machine has no vCPU.
     #[error("the virtual machine of process {pid} ({name}) has no vCPU yet: try again once its guest runs")]
     NoVcpus {
@@ -125,7 +135,13 @@ pub(crate) fn describe(fault: Fault) -> String {
         Fault::Refused { vcpu, errno } => {
             format!("KVM does not tell the registers of vCPU {vcpu}: {}", system(errno))
         }
-        Fault::Gone | Fault::NoInstruction { .. } | Fault::Stale { .. } => reason(fault).to_owned(),
+        Fault::Signal { tid, signal } => {
+            format!("thread {tid} got signal {signal} for a system call of ours; it is as it was before")
+        }
+        Fault::Unplugged { vcpu } => format!("the thread of vCPU {vcpu} has ended: attach again"),
+        Fault::Gone | Fault::NotHeld | Fault::NoInstruction { .. } | Fault::Stale { .. } => {
+            reason(fault).to_owned()
+        }
     }
 }
 
@@ -137,6 +153,11 @@ pub(crate) const fn reason(fault: Fault) -> &'static str {
         Fault::Seize { .. } | Fault::Trace { .. } => "a thread of its VMM could not be traced",
         Fault::Jailed { .. } => {
             "its thread has a seccomp filter that only CAP_SYS_ADMIN may suspend: run as root, or without injection"
+        }
+        Fault::Unplugged { .. } => "the thread of a vCPU has ended: attach again",
+        Fault::NotHeld => "its guest had to be let go meanwhile: hold it again",
+        Fault::Signal { .. } => {
+            "a system call on its thread brought a signal about, as a seccomp filter does: run as root, or without injection"
         }
         Fault::NoInstruction { .. } => "its VMM has no instruction that makes a system call",
         Fault::NoScratch { .. } => "the stack of a thread of its VMM cannot be borrowed",

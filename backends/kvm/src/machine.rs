@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::ManuallyDrop;
+use std::net::Shutdown;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use vmc::arch::Registers;
@@ -14,7 +15,7 @@ use vmc_process::guardian::{Guardian, Haste};
 
 use crate::arch::{Arch, BLOCK, Host, bytes};
 use crate::error::{AttachError, describe, reason};
-use crate::find::{self, Doing, Found};
+use crate::find::{self, Doing, Found, Tasks};
 use crate::options::{AttachOptions, Watcher};
 use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
@@ -35,6 +36,8 @@ pub struct Machine {
     /// KVM's numbers of the vCPUs.
     numbers: Vec<u32>,
     watcher: Option<Watcher>,
+    /// The threads of the process when it was attached to.
+    tasks: Tasks,
     state: Mutex<Conversation>,
 }
 
@@ -43,6 +46,8 @@ pub struct Machine {
 struct Conversation {
     guardian: Guardian,
     held: bool,
+    /// Whoever holds the vCPUs runs before others.
+    haste: Option<Haste>,
     /// The child did not answer once: whatever comes is an answer to something else.
     lost: bool,
     /// The threads that run vCPUs, or may.
@@ -93,15 +98,17 @@ impl Machine {
             .set_read_timeout(limit)
             .and_then(|()| guardian.line().set_write_timeout(limit))
             .map_err(|source| AttachError::NoGuardian { pid, source })?;
-        let tids = threads.iter().map(|thread| thread.tid).collect();
+        let tids = threads.clone();
         let machine = Self {
             pid,
             name: name.clone(),
             numbers,
             watcher: options.watcher.clone(),
+            tasks: found.tasks.clone(),
             state: Mutex::new(Conversation {
                 guardian,
                 held: false,
+                haste: None,
                 lost: false,
                 tids,
                 vcpus: vec![None; count],
@@ -150,9 +157,21 @@ impl Machine {
             return Ok(());
         }
         talk.vcpus.fill(None);
-        self.order(&mut talk, Command::Stop)
-            .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+        talk.haste = Some(Haste::new());
+        if let Err(failure) = self.order(&mut talk, Command::Stop) {
+            talk.haste = None;
+            return Err(self.live_error(failure, |reason| LiveError::Stop { reason }));
+        }
         talk.held = true;
+        if let Some(tid) = self.tasks.newcomer(self.pid) {
+            let reason = format!("thread {tid}, which came after attaching, runs a vCPU: attach again");
+            self.order(&mut talk, Command::Resume)
+                .map_err(|failure| self.live_error(failure, |reason| LiveError::Stop { reason }))?;
+            talk.held = false;
+            talk.haste = None;
+            talk.vcpus.fill(None);
+            return Err(LiveError::Stop { reason });
+        }
         Ok(())
     }
 
@@ -166,6 +185,7 @@ impl Machine {
             self.order(&mut talk, Command::Resume)
                 .map_err(|failure| self.live_error(failure, |reason| LiveError::Resume { reason }))?;
             talk.held = false;
+            talk.haste = None;
         }
         Ok(())
     }
@@ -276,7 +296,12 @@ impl Machine {
             return Err(Failure::Silent);
         }
         let _haste = Haste::new();
-        talk.guardian.line().write_all(&command.encode()).map_err(|error| lost(talk, &error))?;
+        let hasty = talk.haste.as_ref().and_then(Haste::thread).unwrap_or(0);
+        talk.guardian.line().write_all(&command.encode(hasty)).map_err(|error| lost(talk, &error))?;
+        // To be stopped, vCPUs need the processors; to let them go takes no longer than going to sleep.
+        if command == Command::Resume {
+            talk.guardian.look_out();
+        }
         self.hear(talk)
     }
 
@@ -286,19 +311,24 @@ impl Machine {
             talk.guardian.line().read_exact(&mut head).map_err(|error| lost(talk, &error))?;
             match Head::decode(&head) {
                 Some(Head::Done { vcpus }) => return take(talk, vcpus),
-                Some(Head::Failed(fault)) => return Err(Failure::Fault(fault)),
+                Some(Head::Failed { fault, held }) => {
+                    talk.held &= held;
+                    if !talk.held {
+                        talk.haste = None;
+                    }
+                    return Err(Failure::Fault(fault));
+                }
                 Some(Head::At(step)) => {
                     if let Some(watcher) = &self.watcher {
                         watcher(step);
                     }
                     talk.guardian
                         .line()
-                        .write_all(&Command::GoOn.encode())
+                        .write_all(&Command::GoOn.encode(0))
                         .map_err(|error| lost(talk, &error))?;
                 }
                 None => {
-                    talk.lost = true;
-                    return Err(Failure::Silent);
+                    return Err(lost(talk, &io::Error::from(ErrorKind::TimedOut)));
                 }
             }
         }
@@ -329,9 +359,12 @@ impl Vcpus for Machine {
     }
 }
 
-/// The line is of no use any more.
+/// The line is of no use any more. The child sees its end, lets all go and ends, at the latest when it is done with what it does.
 fn lost(talk: &mut Conversation, error: &io::Error) -> Failure {
     talk.lost = true;
+    talk.held = false;
+    talk.haste = None;
+    let _ = talk.guardian.line().shutdown(Shutdown::Write);
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Silent,
         _ => Failure::Gone,
@@ -361,12 +394,7 @@ fn take(talk: &mut Conversation, count: usize) -> Result<(), Failure> {
 
 /// What the child needs, made while memory can still be had.
 fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
-    let threads = found.threads.iter().map(|thread| Thread {
-        tid: thread.tid,
-        jailed: thread.jailed,
-        state: State::Free,
-        in_run: None,
-    });
+    let threads = found.threads.iter().map(|tid| Thread { tid: *tid, state: State::Free, in_run: None });
     let vcpus = found.vcpus.iter().map(|vcpu| Vcpu {
         fds: vcpu.fds.clone(),
         tid: vcpu.tid,
@@ -376,6 +404,7 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
     });
     Tracer {
         pid: i32::try_from(pid).unwrap_or(0),
+        started: found.started,
         threads: threads.collect(),
         vcpus: vcpus.collect(),
         vm: found.vm,
@@ -385,8 +414,11 @@ fn tracer(pid: u32, found: &Found, options: &AttachOptions) -> Tracer {
         steps: options.watcher.is_some(),
         reply: vec![0; HEAD + VCPU * found.vcpus.len()],
         held: false,
+        deadline: Instant::now() + options.patience,
+        hasty: None,
         injections: 0,
         pages_allowed: None,
         orphan: false,
+        more: false,
     }
 }

@@ -64,7 +64,8 @@ pub struct AttachOptions {
     /// The address of QEMU's machine protocol, to ask for the layout.
     pub monitor: Option<String>,
     /// No system call is made on a borrowed thread: registers come from the page that each vCPU shares with its VMM. That needs a
-    /// guest that runs, and lacks LSTAR and KERNEL_GS_BASE.
+    /// vCPU that leaves `KVM_RUN` after attaching, and lacks LSTAR, KERNEL_GS_BASE and what the VMM changes of a vCPU that it has
+    /// paused.
     pub no_inject: bool,
     /// How long a thread may take to stop, or to answer. Two seconds by itself.
     pub patience: Duration,

@@ -18,6 +18,8 @@ pub(crate) struct Candidates {
     layouts: Vec<Layout>,
     /// Does the source know, rather than conclude?
     exact: bool,
+    /// Is it certain that it speaks of this process? Else the guest has the last word.
+    ours: bool,
     warnings: Vec<String>,
 }
 
@@ -33,7 +35,7 @@ pub(crate) struct Placed {
 /// Asks the first source that answers. The guest runs meanwhile.
 pub(crate) fn candidates(pid: u32, name: &str, options: &AttachOptions) -> Result<Candidates, AttachError> {
     let unknown = |why| AttachError::NoLayout { pid, name: name.to_owned(), why };
-    let exact = |layout| Candidates { layouts: vec![layout], exact: true, warnings: Vec::new() };
+    let exact = |layout| Candidates { layouts: vec![layout], exact: true, ours: true, warnings: Vec::new() };
     if let Some(layout) = &options.layout {
         return Ok(exact(layout.clone()));
     }
@@ -44,14 +46,16 @@ pub(crate) fn candidates(pid: u32, name: &str, options: &AttachOptions) -> Resul
         if let Some(theirs) = theirs.filter(|theirs| *theirs != pid) {
             return Err(unknown(format!("{address} is the monitor of process {theirs}")));
         }
-        return Ok(exact(monitor.layout().clone()));
+        return Ok(Candidates { ours: theirs.is_some(), ..exact(monitor.layout().clone()) });
     }
     let slots = match kernel_memslots(pid) {
         Ok(layout) => return Ok(exact(layout)),
         Err(error) => error.to_string(),
     };
     match vmm_rules(pid) {
-        Ok(rules) => Ok(Candidates { layouts: rules.candidates, exact: false, warnings: vec![slots] }),
+        Ok(rules) => {
+            Ok(Candidates { layouts: rules.candidates, exact: false, ours: true, warnings: vec![slots] })
+        }
         Err(error) => Err(unknown(format!("{slots}; {error}"))),
     }
 }
@@ -77,10 +81,18 @@ impl Candidates {
         let layout = self.layouts.into_iter().next().ok_or_else(|| unknown(ChooseError::None.to_string()))?;
         let memory = ProcessMemory::open(pid, &layout).map_err(|error| unknown(error.to_string()))?;
         // Whoever knows the layout is believed; the guest may have page tables of any kind.
-        let verified = verify(&layout, &memory, registers).unwrap_or_else(|error| {
-            warnings.push(format!("the guest's memory does not confirm its layout: {error}"));
-            Verified::default()
-        });
+        let verified = match verify(&layout, &memory, registers) {
+            Ok(verified) => verified,
+            Err(error) if !self.ours => {
+                return Err(unknown(format!(
+                    "the monitor does not say of which process it is, and the guest contradicts it: {error}"
+                )));
+            }
+            Err(error) => {
+                warnings.push(format!("the guest's memory does not confirm its layout: {error}"));
+                Verified::default()
+            }
+        };
         Ok((memory, placed(&layout, &verified, warnings)))
     }
 }

@@ -33,13 +33,18 @@ const COMMANDS: [Command; 6] =
     [Command::Stop, Command::Registers, Command::Resume, Command::Sample, Command::Detach, Command::GoOn];
 
 impl Command {
-    pub(crate) fn encode(self) -> [u8; COMMAND] {
+    /// With the number of the parent's thread that runs before others; 0 where there is none.
+    pub(crate) fn encode(self, thread: i32) -> [u8; COMMAND] {
         let index = COMMANDS.iter().position(|one| *one == self).unwrap_or(0);
-        (index as u64).to_le_bytes()
+        let mut command = [0; COMMAND];
+        put(&mut command, 0, &(index as u32).to_le_bytes());
+        put(&mut command, 4, &thread.to_le_bytes());
+        command
     }
 
-    pub(crate) fn decode(from: [u8; COMMAND]) -> Option<Self> {
-        usize::try_from(u64::from_le_bytes(from)).ok().and_then(|index| COMMANDS.get(index).copied())
+    pub(crate) fn decode(from: [u8; COMMAND]) -> Option<(Self, i32)> {
+        let index = usize::try_from(u32::from_le_bytes(bytes(&from, 0))).ok()?;
+        Some((COMMANDS.get(index).copied()?, i32::from_le_bytes(bytes(&from, 4))))
     }
 }
 
@@ -68,6 +73,12 @@ pub(crate) enum Fault {
     Trace { tid: i32, errno: i32 },
     /// The seccomp filter of a thread could not be suspended.
     Jailed { tid: i32, errno: i32 },
+    /// The thread of a vCPU has ended.
+    Unplugged { vcpu: i32 },
+    /// The threads are not held.
+    NotHeld,
+    /// A call of ours brought a signal about.
+    Signal { tid: i32, signal: i32 },
     /// There is no instruction that makes a system call.
     NoInstruction { tid: i32 },
     /// The stack of a thread could not be borrowed.
@@ -90,6 +101,9 @@ impl Fault {
             Self::NoScratch { tid, errno } => [7, tid, errno],
             Self::Refused { vcpu, errno } => [8, vcpu, errno],
             Self::Stale { vcpu } => [9, vcpu, 0],
+            Self::NotHeld => [11, 0, 0],
+            Self::Unplugged { vcpu } => [12, vcpu, 0],
+            Self::Signal { tid, signal } => [10, tid, signal],
         }
     }
 
@@ -105,6 +119,9 @@ impl Fault {
             7 => Self::NoScratch { tid: who, errno },
             8 => Self::Refused { vcpu: who, errno },
             9 => Self::Stale { vcpu: who },
+            11 => Self::NotHeld,
+            12 => Self::Unplugged { vcpu: who },
+            10 => Self::Signal { tid: who, signal: errno },
             _ => return None,
         })
     }
@@ -115,8 +132,8 @@ impl Fault {
 pub(crate) enum Head {
     /// It is done; so many vCPUs follow.
     Done { vcpus: usize },
-    /// It is not.
-    Failed(Fault),
+    /// It is not; are the threads held all the same?
+    Failed { fault: Fault, held: bool },
     /// It is at a step, and waits.
     At(Step),
 }
@@ -125,9 +142,9 @@ impl Head {
     pub(crate) fn encode(self, to: &mut [u8]) {
         let words: [i32; 6] = match self {
             Self::Done { vcpus } => [0, i32::try_from(vcpus).unwrap_or(0), 0, 0, 0, 0],
-            Self::Failed(fault) => {
+            Self::Failed { fault, held } => {
                 let [kind, who, errno] = fault.encode();
-                [1, 0, kind, who, errno, 0]
+                [1, i32::from(held), kind, who, errno, 0]
             }
             Self::At(step) => [2, i32::try_from(step.index()).unwrap_or(0), 0, 0, 0, 0],
         };
@@ -140,7 +157,7 @@ impl Head {
         let word = |index: usize| i32::from_le_bytes(bytes(from, 4 * index));
         Some(match word(0) {
             0 => Self::Done { vcpus: usize::try_from(word(1)).ok()? },
-            1 => Self::Failed(Fault::decode([word(2), word(3), word(4)])?),
+            1 => Self::Failed { fault: Fault::decode([word(2), word(3), word(4)])?, held: word(1) != 0 },
             2 => Self::At(Step::ALL.get(usize::try_from(word(1)).ok()?).copied()?),
             _ => return None,
         })
@@ -172,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_said_is_understood() {
         for command in COMMANDS {
-            assert_eq!(Command::decode(command.encode()), Some(command));
+            assert_eq!(Command::decode(command.encode(77)), Some((command, 77)));
         }
         assert_eq!(Command::decode([9; 8]), None);
         let faults = [
@@ -185,8 +202,12 @@ mod tests {
             Fault::NoScratch { tid: 10, errno: 14 },
             Fault::Refused { vcpu: 1, errno: 22 },
             Fault::Stale { vcpu: 2 },
+            Fault::Signal { tid: 3, signal: 31 },
+            Fault::NotHeld,
+            Fault::Unplugged { vcpu: 4 },
         ];
-        let heads = faults.map(Head::Failed).into_iter().chain([Head::Done { vcpus: 3 }]);
+        let failed = |held| faults.map(|fault| Head::Failed { fault, held });
+        let heads = failed(true).into_iter().chain(failed(false)).chain([Head::Done { vcpus: 3 }]);
         for head in heads.chain(Step::ALL.iter().map(|step| Head::At(*step))) {
             let mut bytes = [0; HEAD];
             head.encode(&mut bytes);

@@ -94,6 +94,27 @@ fn a_page_that_is_not_filled_is_not_believed() {
 }
 
 #[test]
+fn without_injection_a_vcpu_that_is_paused_meanwhile_is_told_by_its_last_exit() {
+    let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2", "--seccomp"]) else { return };
+    let machine = Machine::attach(bare.pid(), &no_inject()).unwrap();
+    assert_eq!(bare.tell("pause")["paused"], true);
+    let until = Instant::now() + Duration::from_secs(5);
+    while machine.running() {
+        assert!(Instant::now() < until, "it does not pause");
+    }
+    for _ in 0..20 {
+        machine.stop().unwrap();
+        assert_all(&bare, &machine);
+        assert_eq!(machine.how(), "kvm_run");
+        machine.resume().unwrap();
+    }
+    drop(machine);
+    bare.assert_untouched();
+    bare.tell("resume");
+    bare.assert_counting();
+}
+
+#[test]
 fn a_guest_that_is_paused_meanwhile_is_read_by_injection() {
     let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
     let machine = Machine::attach(bare.pid(), &inject()).unwrap();
@@ -163,6 +184,55 @@ fn a_killing_seccomp_filter_is_survived() {
             bare.assert_counting();
         }
     }
+}
+
+#[test]
+fn a_seccomp_filter_that_comes_late_is_survived() {
+    for mode in ["loop", "paused"] {
+        let Some(mut bare) = Bare::start(&[mode, "--vcpus", "2"]) else { return };
+        let machine = Machine::attach(bare.pid(), &inject()).unwrap();
+        assert_eq!(bare.tell("jail")["paused"], mode == "paused");
+        machine.stop().unwrap();
+        assert_all(&bare, &machine);
+        // Once more while the threads are held; of a paused machine all threads are.
+        machine.resume().unwrap();
+        machine.stop().unwrap();
+        if mode == "loop" {
+            bare.tell("jail");
+        }
+        assert_all(&bare, &machine);
+        drop(machine);
+        bare.assert_untouched();
+        bare.tell("resume");
+        bare.assert_counting();
+    }
+}
+
+#[test]
+fn a_vcpu_that_comes_late_is_noticed() {
+    let Some(mut bare) = Bare::start(&["hlt"]) else { return };
+    let machine = Machine::attach(bare.pid(), &inject()).unwrap();
+    machine.stop().unwrap();
+    machine.resume().unwrap();
+    let before = bare.tids();
+    bare.tell("plug");
+    let new = *bare.tids().iter().find(|tid| !before.contains(tid)).unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    let refused = loop {
+        // It may not have got to KVM_RUN yet.
+        if let Err(error) = machine.stop() {
+            break error.to_string();
+        }
+        machine.resume().unwrap();
+        assert!(Instant::now() < until, "the new vCPU runs unnoticed");
+    };
+    assert!(refused.contains(&new.to_string()) && !machine.held(), "{refused}");
+    drop(machine);
+    bare.assert_untouched();
+    let machine = Machine::attach(bare.pid(), &inject()).unwrap();
+    machine.stop().unwrap();
+    assert_eq!(machine.count(), 2);
+    bare.assert_registers(0, &machine.registers(0).unwrap());
 }
 
 #[test]

@@ -9,7 +9,6 @@
 #![allow(unsafe_code, reason = "fork, and what belongs to it, is unsafe by nature; see SAFETY below")]
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -21,7 +20,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, setsid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, gettid, setsid};
 
 /// How long the end of a child is waited for that has been told to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,35 +32,39 @@ const LOOK_OUT: Duration = Duration::from_micros(500);
 const MOST_DESCRIPTORS: RawFd = 65_536;
 
 /// Has the system run the calling thread before others until this is dropped, and for good what it forks meanwhile: for moments in
-/// which somebody is held up. Where that is not permitted, nothing is different.
+/// which somebody is held up. Where that is not permitted, or the thread has a policy of its own, nothing is different.
 ///
 /// Without it a thread that is woken where all processors are busy, with vCPUs above all, waits for the next tick of the clock.
 #[derive(Debug)]
 pub struct Haste {
-    /// The policy and the parameters that the thread had; None where they are not changed.
-    before: Option<(libc::c_int, libc::sched_param)>,
-    /// It is this thread's alone.
-    _here: PhantomData<*const ()>,
+    /// The thread; None where nothing is changed.
+    thread: Option<libc::pid_t>,
 }
 
 impl Haste {
     /// From now on.
     #[must_use]
     pub fn new() -> Self {
-        let mut before = libc::sched_param { sched_priority: 0 };
         let hasty = libc::sched_param { sched_priority: 1 };
-        // SAFETY: the calls read and write the numbers that are passed, and concern the calling thread alone.
-        let before = unsafe {
-            let policy = libc::sched_getscheduler(0);
-            // Who has asked for more than what everybody gets keeps it.
-            let usual = matches!(policy & !libc::SCHED_RESET_ON_FORK, libc::SCHED_OTHER | libc::SCHED_BATCH);
-            let changed = policy >= 0
-                && usual
-                && libc::sched_getparam(0, &raw mut before) == 0
-                && libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const hasty) == 0;
-            changed.then_some((policy, before))
+        // SAFETY: the calls read no more than the number that is passed, and concern the calling thread alone.
+        let changed = unsafe {
+            libc::sched_getscheduler(0) == libc::SCHED_OTHER
+                && libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const hasty) == 0
         };
-        Self { before, _here: PhantomData }
+        Self { thread: changed.then(|| gettid().as_raw()) }
+    }
+
+    /// The thread that runs before others; None where it does not.
+    #[must_use]
+    pub const fn thread(&self) -> Option<i32> {
+        self.thread
+    }
+
+    /// Ends the haste of a thread, which may be another process': for one that takes too long over it.
+    pub fn end(thread: i32) {
+        let usual = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the call reads no more than the number that is passed.
+        unsafe { libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const usual) };
     }
 }
 
@@ -73,9 +76,8 @@ impl Default for Haste {
 
 impl Drop for Haste {
     fn drop(&mut self) {
-        if let Some((policy, parameters)) = self.before {
-            // SAFETY: as above.
-            unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+        if let Some(thread) = self.thread {
+            Self::end(thread);
         }
     }
 }
@@ -121,16 +123,10 @@ impl Guardian {
         &self.line
     }
 
-    /// Waits for something to read on the line without giving the processor away: a child that is quick answers before others
-    /// would have had their turn.
-    fn look_out(&self) {
-        let until = Instant::now() + LOOK_OUT;
-        let mut line = [PollFd::new(self.line.as_fd(), PollFlags::POLLIN)];
-        while matches!(ppoll(&mut line, Some(TimeSpec::from(Duration::ZERO)), None), Ok(0))
-            && Instant::now() < until
-        {
-            std::hint::spin_loop();
-        }
+    /// Waits for something to read on the line without giving the processor away to those who have less haste, but not long: a
+    /// child that is quick answers before others would have had their turn.
+    pub fn look_out(&self) {
+        look_out(&self.line, LOOK_OUT);
     }
 
     /// The child's process number.
@@ -161,7 +157,7 @@ impl Drop for Guardian {
             if waitpid(self.child, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
                 return;
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
         // A child that is not done within that time goes on by itself; nobody waits for it.
         while ended && waitpid(self.child, None) == Err(Errno::EINTR) {}
@@ -222,6 +218,11 @@ impl Post {
         self.line.read_exact(buf).is_ok()
     }
 
+    /// Waits for something to [receive](Self::receive) without giving the processor away, but not longer than that.
+    pub fn look_out(&self, most: Duration) {
+        look_out(&self.line, most);
+    }
+
     /// Is there something to [receive](Self::receive) now? Does not wait.
     #[must_use]
     pub fn pending(&self) -> bool {
@@ -232,6 +233,17 @@ impl Post {
     /// Tells the parent. False where it is no more.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.line.write_all(bytes).is_ok()
+    }
+}
+
+/// Polls the line. Allocates nothing.
+fn look_out(line: &UnixStream, most: Duration) {
+    let until = Instant::now() + most;
+    let mut line = [PollFd::new(line.as_fd(), PollFlags::POLLIN)];
+    while matches!(ppoll(&mut line, Some(TimeSpec::from(Duration::ZERO)), None), Ok(0))
+        && Instant::now() < until
+    {
+        std::thread::yield_now();
     }
 }
 

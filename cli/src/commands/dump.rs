@@ -7,14 +7,14 @@ use std::time::Instant;
 use rustix::fs::fstatvfs;
 use serde_json::json;
 use vmc::view::RowErrors;
-use vmc::{Architecture, Region, VirtAddr};
+use vmc::{Architecture, LiveError, Region, VirtAddr};
 use vmc_dump::{CoreWriter, NewFile, Unread};
 use vmc_linux::Linux;
 
 use crate::args::SaveTo;
 use crate::commands::Question;
 use crate::failure::Failure;
-use crate::live::Pause;
+use crate::live::{Pause, gone};
 use crate::notes::Notes;
 use crate::output::object;
 use crate::target::Target;
@@ -119,6 +119,16 @@ impl Saved<'_> {
         written.map_err(|why| failed(out, &why))
     }
 
+    /// Has the guest lived until it was let go? Nobody knows what was read last of one that has not.
+    fn is_not_gone(&self, let_go: Result<(), LiveError>) -> Result<(), Failure> {
+        let gone = self.target.live().and_then(gone);
+        match (gone, let_go) {
+            (Some(why), _) | (None, Err(why @ LiveError::Gone { .. })) => Err(self.said(why)),
+            // Whether that failed otherwise is asked when everything is said: the core is whole.
+            (None, _) => Ok(()),
+        }
+    }
+
     /// Is the guest still there? What could not be read of one that has ended is not saved as zeros.
     fn is_there(&self, unread: &Unread) -> Result<(), Failure> {
         let (Target::Live(guest), Some(why)) = (self.target, unread.first) else { return Ok(()) };
@@ -172,10 +182,8 @@ pub(crate) fn run(
     }
     let new = saved.begin(core.total(), out)?;
     let unread = saved.write(&core, &new, out);
-    if let Some(pause) = pause {
-        // Whether that failed is asked when everything is said.
-        let _ = pause.end();
-    }
+    let let_go = pause.map_or(Ok(()), |pause| pause.end().map(|_| ()));
+    saved.is_not_gone(let_go)?;
     let unread = unread?;
     saved.is_there(&unread)?;
     let made = new.file().metadata()?;

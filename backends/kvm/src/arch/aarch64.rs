@@ -9,7 +9,7 @@
 use vmc::arch::Registers;
 use vmc::arch::aarch64;
 
-use super::{Arch, Ask, BLOCK, Frame, SCRATCH, put, word};
+use super::{Arch, Ask, BLOCK, Frame, SCRATCH, done, put, word};
 use crate::registers::SystemRegisters;
 
 /// `KVM_GET_ONE_REG`: `_IOW(0xAE, 0xab, struct kvm_one_reg)`.
@@ -122,11 +122,10 @@ impl Arch for Arm {
         if step == 0 {
             put(block, KNOWN, &[0; 8]);
         }
-        let failed = i32::try_from(-result).ok().filter(|error| *error > 0);
-        match failed {
-            Some(error) if step <= PSTATE => Err(error),
-            Some(_) => Ok(()),
-            None => {
+        match done(result) {
+            Err(error) if step <= PSTATE => Err(error),
+            Err(_) => Ok(()),
+            Ok(()) => {
                 put(block, 8 * step, &word(scratch, VALUE).to_le_bytes());
                 let known = word(block, KNOWN) | 1 << step;
                 put(block, KNOWN, &known.to_le_bytes());

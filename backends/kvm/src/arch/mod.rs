@@ -125,6 +125,18 @@ pub(crate) fn word(from: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes(from, at))
 }
 
+/// The error of a call that returned what KVM does not: `EPROTO`.
+pub(crate) const NO_ANSWER: i32 = 71;
+
+/// Did a call succeed that returns 0 then?
+pub(crate) fn done(result: i64) -> Result<(), i32> {
+    match result {
+        0 => Ok(()),
+        1.. => Err(NO_ANSWER),
+        _ => Err(i32::try_from(-result).unwrap_or(NO_ANSWER)),
+    }
+}
+
 /// Writes `what` at `at`, where it fits.
 pub(crate) fn put(to: &mut [u8], at: usize, what: &[u8]) {
     if let Some(place) = at.checked_add(what.len()).and_then(|end| to.get_mut(at..end)) {

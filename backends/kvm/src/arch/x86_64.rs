@@ -5,7 +5,7 @@
 use vmc::arch::Registers;
 use vmc::arch::x86_64;
 
-use super::{Arch, Ask, BLOCK, Frame, SCRATCH, bytes, put, word};
+use super::{Arch, Ask, BLOCK, Frame, NO_ANSWER, SCRATCH, bytes, done, put, word};
 use crate::registers::SystemRegisters;
 
 /// `sizeof(struct kvm_regs)`.
@@ -134,12 +134,14 @@ impl Arch for X86 {
             if step == 0 {
                 put(block, MSRS, &[0; 8]);
             }
-            return failed.map_or(Ok(()), Err);
+            return done(result);
         }
         let begin = usize::try_from(*state).unwrap_or(WANTED.len());
         // An error tells nothing of the others: they stay unknown.
-        let got = if failed.is_some() { 0 } else { usize::try_from(result).unwrap_or(0) };
-        let got = got.min(WANTED.len().saturating_sub(begin));
+        let asked = WANTED.len().saturating_sub(begin);
+        let got = if failed.is_some() { 0 } else { usize::try_from(result).unwrap_or(usize::MAX) };
+        // More than was asked for is no answer of KVM's.
+        let (got, failed) = if got > asked { (0, Some(NO_ANSWER)) } else { (got, failed) };
         let mut known = word(block, MSRS);
         for index in 0..got {
             known |= 1 << (begin + index);
@@ -221,11 +223,14 @@ mod tests {
     fn a_refusal_is_an_error_and_ends_the_msrs() {
         let (scratch, mut block, mut state) = ([0; SCRATCH], [0; BLOCK], 0);
         assert_eq!(X86::answer(1, &mut state, -22, &scratch, &mut block), Err(22));
+        // A call that a seccomp filter has undone leaves its own number, and nothing in the scratch memory.
+        assert_eq!(X86::answer(0, &mut state, 16, &scratch, &mut block), Err(NO_ANSWER));
         assert_eq!(X86::answer(2, &mut state, -14, &scratch, &mut block), Ok(()));
         assert_eq!(X86::ask(3, &mut state, 0, &mut [0; SCRATCH]), None);
         // What no kernel answers does no harm.
         state = 0;
         assert_eq!(X86::answer(2, &mut state, i64::MAX, &scratch, &mut block), Ok(()));
+        assert_eq!(word(&block, MSRS), 0);
         assert_eq!(X86::ask(3, &mut state, 0, &mut [0; SCRATCH]), None);
     }
 }

@@ -11,10 +11,13 @@ use crate::error::AttachError;
 use crate::tracer::memory;
 pub(crate) use permission::{name, why_not};
 pub(crate) use proc_files::{Doing, doing, stopped_by_signal};
-use proc_files::{Mapping, mappings, read_fds, threads};
+use proc_files::{Mapping, mappings, read_fds, task_count, threads};
 
 /// The most bytes in which an instruction is looked for.
 const MOST_CODE: u64 = 16 << 20;
+
+/// How often a new thread has to be seen on a processor.
+const LOOKS: usize = 4;
 
 /// A vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,22 +31,59 @@ pub(crate) struct FoundVcpu {
     pub(crate) tid: Option<i32>,
 }
 
-/// A thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FoundThread {
-    pub(crate) tid: i32,
-    /// Has it a seccomp filter?
-    pub(crate) jailed: bool,
+/// The threads that a process had at one time.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks {
+    /// The count by which a change is noticed.
+    count: Option<u64>,
+    tids: Vec<i32>,
+}
+
+impl Tasks {
+    fn now(pid: u32) -> Self {
+        let count = task_count(pid);
+        Self { count, tids: threads(pid) }
+    }
+
+    /// A thread that came since and runs a vCPU, as far as that can be told. It costs little where none came.
+    pub(crate) fn newcomer(&self, pid: u32) -> Option<i32> {
+        if task_count(pid) == self.count {
+            return None;
+        }
+        let mut new = threads(pid);
+        new.retain(|tid| !self.tids.contains(tid) && proc_files::runs_its_code(pid, *tid));
+        // One that stays on a processor may be in the guest: /proc does not tell.
+        for look in 0..LOOKS {
+            let mut busy = Vec::new();
+            for tid in new {
+                match doing(pid, tid) {
+                    Doing::KvmRun => return Some(tid),
+                    Doing::OnProcessor => busy.push(tid),
+                    Doing::Other => {}
+                }
+            }
+            new = busy;
+            if new.is_empty() || look + 1 == LOOKS {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+        new.first().copied()
+    }
 }
 
 /// A process with a virtual machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) name: String,
+    /// When it was started, in ticks of the clock since the host was.
+    pub(crate) started: u64,
     pub(crate) vm: Option<i32>,
     pub(crate) vcpus: Vec<FoundVcpu>,
-    /// Those that have to be held.
-    pub(crate) threads: Vec<FoundThread>,
+    /// The threads that have to be held.
+    pub(crate) threads: Vec<i32>,
+    /// All that there were.
+    pub(crate) tasks: Tasks,
     /// Where an instruction lies that makes a system call.
     pub(crate) instruction: Option<u64>,
 }
@@ -51,7 +91,11 @@ pub(crate) struct Found {
 /// Looks at process `pid`.
 pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
     let name = name(pid).ok_or(AttachError::NoProcess { pid })?;
+    let started = proc_files::started(pid).ok_or(AttachError::NoProcess { pid })?;
     let fds = read_fds(pid, &name)?;
+    if proc_files::is_narrow(pid) {
+        return Err(AttachError::Narrow { pid, name });
+    }
     let mut vcpus: BTreeMap<u32, FoundVcpu> = BTreeMap::new();
     let (mut vm, mut secret) = (None, None);
     for (fd, target) in fds {
@@ -59,7 +103,7 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
             vm.get_or_insert(fd);
         } else if let Some(number) = vcpu_number(&target, vcpus.len()) {
             vcpus.entry(number).or_default().fds.push(fd);
-        } else if target == "/dev/sev" || target.contains("gmem") || target.contains("guest_memfd") {
+        } else if keeps_secret(&target) {
             secret = Some(target);
         }
     }
@@ -88,9 +132,17 @@ pub(crate) fn find(pid: u32, no_inject: bool) -> Result<Found, AttachError> {
         }
     }
     let mut vcpus: Vec<FoundVcpu> = vcpus.into_values().collect();
+    let tasks = Tasks::now(pid);
     let threads = who_runs(pid, vm, &mut vcpus);
     let instruction = instruction(pid, &mappings);
-    Ok(Found { name, vm, vcpus, threads, instruction })
+    Ok(Found { name, started, vm, vcpus, threads, tasks, instruction })
+}
+
+/// Is that what a VMM has open whose guest's state is secret? `[kvm-gmem]` is the name of the files of `virt/kvm/guest_memfd.c`, which
+/// are of the kernel's anonymous inodes or of a file system of their own.
+fn keeps_secret(target: &str) -> bool {
+    matches!(target, "/dev/sev" | "anon_inode:[kvm-gmem]")
+        || target.strip_prefix("/[kvm-gmem]").is_some_and(|rest| matches!(rest, "" | " (deleted)"))
 }
 
 /// The number in `anon_inode:kvm-vcpu:N`; older kernels have no number there, then it is `next`.
@@ -104,27 +156,34 @@ fn vcpu_number(target: &str, next: usize) -> Option<u32> {
 }
 
 /// The threads that have to be held: those that run vCPUs, where that is known of all, else every thread that may.
-fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<FoundThread> {
+fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<i32> {
     let all = threads(pid);
-    for thread in &all {
-        if let Some((number, fd, request)) = thread.system_call
+    for vcpu in vcpus.iter_mut() {
+        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
+        vcpu.tid = told.filter(|tid| all.contains(tid));
+    }
+    let certain = |vcpus: &[FoundVcpu]| vcpus.iter().all(|vcpu| vcpu.tid.is_some());
+    for tid in &all {
+        if certain(vcpus) {
+            break;
+        }
+        if let Some((number, fd, request)) = proc_files::system_call(pid, *tid)
             && number == Host::IOCTL
             && request == KVM_RUN
             && let Some(vcpu) =
                 vcpus.iter_mut().find(|vcpu| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+            && proc_files::runs_its_code(pid, *tid)
         {
-            vcpu.tid = Some(thread.tid);
+            vcpu.tid = Some(*tid);
         }
     }
-    for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.tid.is_none()) {
-        let told = vm.and_then(|vm| proc_files::by_debugfs(pid, vm, vcpu.number));
-        vcpu.tid = told.filter(|tid| all.iter().any(|thread| thread.tid == *tid));
+    if certain(vcpus) {
+        let mut tids: Vec<i32> = vcpus.iter().filter_map(|vcpu| vcpu.tid).collect();
+        tids.sort_unstable();
+        tids.dedup();
+        return tids;
     }
-    let certain = vcpus.iter().all(|vcpu| vcpu.tid.is_some());
-    all.iter()
-        .filter(|thread| !certain || vcpus.iter().any(|vcpu| vcpu.tid == Some(thread.tid)))
-        .map(|thread| FoundThread { tid: thread.tid, jailed: thread.jailed })
-        .collect()
+    all.into_iter().filter(|tid| proc_files::runs_its_code(pid, *tid)).collect()
 }
 
 /// An instruction that makes a system call: in the vDSO, which every program has, or in any other code.
@@ -166,6 +225,18 @@ mod tests {
             ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu-stats:1", "anon_inode:kvm-vcpu:x", "/tmp/kvm-vcpu:1"]
         {
             assert_eq!(vcpu_number(other, 0), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_name_alone_makes_no_secret() {
+        for secret in ["/dev/sev", "anon_inode:[kvm-gmem]", "/[kvm-gmem]", "/[kvm-gmem] (deleted)"] {
+            assert!(keeps_secret(secret), "{secret}");
+        }
+        for other in
+            ["/images/bigmem.img", "/images/guest_memfd.raw", "/images/[kvm-gmem]", "/memfd:gmem (deleted)"]
+        {
+            assert!(!keeps_secret(other), "{other}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read};
 use super::permission::why_not;
 use crate::arch::{Arch, Host, KVM_RUN};
 use crate::error::AttachError;
+use crate::tracer::start_time;
 
 /// The most bytes of a file that are read.
 const MOST_BYTES: u64 = 32 << 20;
@@ -25,15 +26,6 @@ pub(super) struct Mapping {
     pub(super) end: u64,
     pub(super) executable: bool,
     pub(super) name: String,
-}
-
-/// A thread that runs code of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ProcThread {
-    pub(super) tid: i32,
-    pub(super) jailed: bool,
-    /// The system call that it sleeps in, with its first two arguments.
-    pub(super) system_call: Option<(u64, u64, u64)>,
 }
 
 fn text(path: &str) -> std::io::Result<String> {
@@ -79,25 +71,42 @@ fn mapping(line: &str) -> Option<Mapping> {
     Some(Mapping { start: number(start)?, end: number(end)?, executable, name })
 }
 
-/// The threads that run code of the process.
-pub(super) fn threads(pid: u32) -> Vec<ProcThread> {
+/// The threads, ascending.
+pub(super) fn threads(pid: u32) -> Vec<i32> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let tids =
         entries.flatten().take(MOST_ENTRIES).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut threads: Vec<ProcThread> = tids.filter_map(|tid| thread(pid, tid)).collect();
-    threads.sort_unstable_by_key(|thread| thread.tid);
+    let mut threads: Vec<i32> = tids.collect();
+    threads.sort_unstable();
     threads
 }
 
-fn thread(pid: u32, tid: i32) -> Option<ProcThread> {
-    let (_, flags) = state(pid, tid)?;
-    if flags & WORKERS != 0 {
-        return None;
-    }
-    let status = text(&format!("/proc/{pid}/task/{tid}/status")).ok()?;
-    let jailed =
-        status.lines().find_map(|line| line.strip_prefix("Seccomp:")).is_some_and(|mode| mode.trim() != "0");
-    Some(ProcThread { tid, jailed, system_call: system_call(pid, tid) })
+/// Does the thread run code of the process? Not where it is one of the kernel's own, or has ended.
+pub(super) fn runs_its_code(pid: u32, tid: i32) -> bool {
+    state(pid, tid).is_some_and(|(_, flags)| flags & WORKERS == 0)
+}
+
+/// Is the process' program one of 32 bits?
+pub(super) fn is_narrow(pid: u32) -> bool {
+    let mut head = [0; 5];
+    let read = File::open(format!("/proc/{pid}/exe")).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && narrow(head)
+}
+
+/// Source: `EI_CLASS` of the ELF specification: 1 is `ELFCLASS32`.
+fn narrow(head: [u8; 5]) -> bool {
+    matches!(head, [0x7f, b'E', b'L', b'F', 1])
+}
+
+/// How many threads the process has: its directory of them has a link for each.
+pub(super) fn task_count(pid: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(format!("/proc/{pid}/task")).ok().map(|metadata| metadata.nlink())
+}
+
+/// When the process was started, in ticks of the clock since the host was.
+pub(super) fn started(pid: u32) -> Option<u64> {
+    start_time(&text(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The state's letter, and the flags.
@@ -109,7 +118,8 @@ fn state(pid: u32, tid: i32) -> Option<(char, u64)> {
     Some((letter, fields.nth(5)?.parse().ok()?))
 }
 
-fn system_call(pid: u32, tid: i32) -> Option<(u64, u64, u64)> {
+/// The system call that the thread sleeps in, with its first two arguments.
+pub(super) fn system_call(pid: u32, tid: i32) -> Option<(u64, u64, u64)> {
     parse_system_call(&text(&format!("/proc/{pid}/task/{tid}/syscall")).ok()?)
 }
 
@@ -176,8 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn programs_of_32_bits_are_told() {
+        assert!(!is_narrow(std::process::id()));
+        assert!(narrow(*b"\x7fELF\x01") && !narrow(*b"\x7fELF\x02") && !narrow(*b"#!/bi"));
+    }
+
+    #[test]
     fn this_thread_is_found() {
-        let threads = threads(std::process::id());
-        assert!(threads.iter().any(|thread| thread.tid == i32::try_from(std::process::id()).unwrap()));
+        let pid = std::process::id();
+        let tid = i32::try_from(pid).unwrap();
+        assert!(threads(pid).contains(&tid) && runs_its_code(pid, tid));
     }
 }

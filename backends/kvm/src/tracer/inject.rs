@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
+use nix::libc::{SIGSTOP, SIGSYS};
 use vmc_process::guardian::Post;
 
 use super::raw::{self, Report};
 use super::threads::State;
-use super::{Tracer, memory};
+use super::{Tracer, memory, status};
 use crate::arch::{Arch, Ask, Frame, Host, KVM_CAP_SYNC_REGS, KVM_CHECK_EXTENSION, SCRATCH};
 use crate::options::Step;
 use crate::wire::{Fault, Source};
@@ -28,7 +29,8 @@ struct Borrowed {
     /// As it was.
     frame: Frame,
     mask: u64,
-    jailed: bool,
+    /// No seccomp filter applies to it for now.
+    unjailed: bool,
     /// Where the borrowed bytes lie, and what they were.
     at: u64,
     saved: [u8; SCRATCH],
@@ -57,8 +59,14 @@ impl Tracer {
         Ok(())
     }
 
-    /// The thread that lends its registers: one that runs a vCPU where that is known.
+    /// The thread that lends its registers: one that was in `KVM_RUN`, else one that runs a vCPU where that is known. A thread that
+    /// was in its program's code may have been in a restartable sequence, which the kernel would take for interrupted at our call.
     fn lender(&self) -> Result<usize, Fault> {
+        if let Some(index) =
+            self.threads.iter().position(|thread| thread.is_held() && thread.in_run.is_some())
+        {
+            return Ok(index);
+        }
         let held = |tid: Option<i32>| {
             self.threads.iter().position(|thread| thread.is_held() && tid.is_none_or(|tid| tid == thread.tid))
         };
@@ -68,24 +76,27 @@ impl Tracer {
 
     fn borrow(&mut self, post: &mut Post) -> Result<Borrowed, Fault> {
         let index = self.lender()?;
-        let thread = self.threads.get(index).ok_or(Fault::Gone)?;
-        let (tid, jailed) = (thread.tid, thread.jailed);
+        let tid = self.threads.get(index).ok_or(Fault::Gone)?.tid;
         let frame = raw::frame(tid).map_err(trace(tid))?;
-        let instruction = self.find_instruction(&frame).ok_or(Fault::NoInstruction { tid })?;
+        let instruction = self.find_instruction(tid, &frame).ok_or(Fault::NoInstruction { tid })?;
         let at = Host::sp(&frame).wrapping_sub(Host::RED_ZONE + SCRATCH as u64) & !63;
         let mut saved = [0; SCRATCH];
-        memory::read(self.pid, at, &mut saved)
-            .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
+        memory::read(tid, at, &mut saved).map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         let mask = raw::mask(tid).map_err(trace(tid))?;
-        if jailed {
-            raw::suspend_seccomp(tid, true).map_err(|errno| Fault::Jailed { tid, errno: errno as i32 })?;
+        // Whatever it has now: a filter may be put on it by another thread while its registers are borrowed.
+        let suspended = raw::suspend_seccomp(tid, true);
+        if let Err(errno) = suspended
+            && status::jailed(self.pid, tid)
+        {
+            return Err(Fault::Jailed { tid, errno: errno as i32 });
         }
+        let unjailed = suspended.is_ok();
         let borrowed = Borrowed {
             index,
             tid,
             frame,
             mask,
-            jailed,
+            unjailed,
             at,
             saved,
             instruction,
@@ -93,8 +104,8 @@ impl Tracer {
             away: false,
             scratch: [0; SCRATCH],
         };
-        if let Err(errno) = raw::set_mask(tid, u64::MAX) {
-            if jailed {
+        if let Err(errno) = raw::set_mask(tid, raw::ALL_BUT_FORCED) {
+            if unjailed {
                 let _ = raw::suspend_seccomp(tid, false);
             }
             return Err(trace(tid)(errno));
@@ -104,17 +115,18 @@ impl Tracer {
     }
 
     /// The instruction that brought the thread into the system call in which it was held, or the one found before.
-    fn find_instruction(&self, frame: &Frame) -> Option<u64> {
+    fn find_instruction(&self, tid: i32, frame: &Frame) -> Option<u64> {
         let just_made = Host::pc(frame).wrapping_sub(Host::SYSTEM_CALL.len() as u64);
         [Some(just_made), self.instruction].into_iter().flatten().find(|at| {
             let mut bytes = [0; 4];
             let Some(bytes) = bytes.get_mut(..Host::SYSTEM_CALL.len()) else { return false };
-            memory::read(self.pid, *at, bytes).is_ok() && bytes == Host::SYSTEM_CALL
+            memory::read(tid, *at, bytes).is_ok() && bytes == Host::SYSTEM_CALL
         })
     }
 
     fn ask_all(&mut self, post: &mut Post, borrowed: &mut Borrowed) -> Result<(), Fault> {
-        if self.pages_allowed.is_none() && Host::SYNC_WANTED != 0 {
+        // Of use to whoever asks again, and only to them.
+        if self.injections > 0 && self.pages_allowed.is_none() && Host::SYNC_WANTED != 0 {
             self.pages_allowed = Some(self.kvm_stores_registers(post, borrowed)?);
         }
         for index in 0..self.vcpus.len() {
@@ -151,13 +163,13 @@ impl Tracer {
     fn ask(&mut self, post: &mut Post, borrowed: &mut Borrowed, fd: i32, ask: Ask) -> Result<i64, Fault> {
         let scratch = |errno: nix::errno::Errno| Fault::NoScratch { tid: borrowed.tid, errno: errno as i32 };
         if let Some(input) = borrowed.scratch.get(..ask.put).filter(|input| !input.is_empty()) {
-            memory::write(self.pid, borrowed.at, input).map_err(scratch)?;
+            memory::write(borrowed.tid, borrowed.at, input).map_err(scratch)?;
         }
         let result =
             self.system_call(post, borrowed, [i64::from(fd).cast_unsigned(), ask.request, borrowed.at])?;
         let tid = borrowed.tid;
         if let Some(output) = borrowed.scratch.get_mut(..ask.take) {
-            memory::read(self.pid, borrowed.at, output)
+            memory::read(tid, borrowed.at, output)
                 .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
         }
         Ok(result)
@@ -175,11 +187,10 @@ impl Tracer {
         Host::call(&mut frame, borrowed.instruction, Host::IOCTL, arguments);
         raw::set_frame(tid, &frame).map_err(trace(tid))?;
         self.step(post, Step::Borrowed);
-        let deadline = Instant::now() + self.patience;
-        self.run_to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, self.deadline)?;
         borrowed.inside = true;
         self.step(post, Step::InSystemCall);
-        self.run_to_stop(borrowed, deadline)?;
+        self.run_to_stop(borrowed, self.deadline)?;
         borrowed.inside = false;
         self.step(post, Step::SystemCallDone);
         Ok(Host::result(&raw::frame(tid).map_err(trace(tid))?))
@@ -208,12 +219,24 @@ impl Tracer {
                     return Err(Fault::Gone);
                 }
                 // All signals are blocked, but SIGSTOP comes through: it stops the process, and this thread when we are done.
-                Some((_, Report::Signal(signal))) => raw::to_system_call(tid, signal).map_err(trace(tid))?,
+                Some((_, Report::Signal(signal))) if signal == SIGSTOP => {
+                    raw::to_system_call(tid, signal).map_err(trace(tid))?;
+                }
+                // What our call brought about is not the program's to see. It is on its way out of the kernel.
+                Some((_, Report::Signal(signal))) => {
+                    borrowed.away = false;
+                    borrowed.inside = false;
+                    return Err(Fault::Signal { tid, signal });
+                }
                 Some((_, Report::Held { .. } | Report::Other)) => {
                     raw::to_system_call(tid, 0).map_err(trace(tid))?
                 }
-                None if raw::sleep_until(deadline) => {}
-                None => return Err(Fault::Silent { tid }),
+                None => {
+                    raw::sleep_until(deadline);
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Silent { tid });
             }
         }
     }
@@ -245,33 +268,42 @@ impl Tracer {
         if self.threads.get(borrowed.index).is_none_or(|thread| thread.state == State::Free) {
             return;
         }
-        let _ = memory::write(self.pid, borrowed.at, &borrowed.saved);
+        let _ = memory::write(tid, borrowed.at, &borrowed.saved);
         let _ = raw::set_frame(tid, &borrowed.frame);
         let _ = raw::set_mask(tid, borrowed.mask);
-        if borrowed.jailed {
+        if borrowed.unjailed {
             let _ = raw::suspend_seccomp(tid, false);
         }
         // From here the kernel would go straight back to the program, which would see what only the kernel may see of a call that
         // is to be made again. An interrupt leads through the place where that is sorted out.
         let _ = raw::interrupt(tid);
         let _ = raw::go_on(tid, 0);
-        self.await_held(borrowed.index);
-        if !self.held {
+        if !self.await_held(borrowed.index) || !self.held {
             self.release();
         }
     }
 
-    /// Waits for the stop by an interrupt that is certain to come, or the end of the thread.
-    fn await_held(&mut self, index: usize) {
-        let Some(thread) = self.threads.get_mut(index) else { return };
+    /// Waits for the stop by an interrupt that is certain to come, or the end of the thread. False where neither came.
+    fn await_held(&mut self, index: usize) -> bool {
+        let Some(thread) = self.threads.get_mut(index) else { return false };
         thread.state = State::Running;
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + LONG;
         while thread.state == State::Running {
             match raw::report(thread.tid) {
+                // Its own calls cannot have brought that about: it has made none.
+                Some((_, Report::Signal(signal))) if signal == SIGSYS => {
+                    let _ = raw::interrupt(thread.tid);
+                    let _ = raw::go_on(thread.tid, 0);
+                }
                 Some((_, report)) => thread.stopping(report),
-                None if raw::sleep_until(deadline) => {}
-                None => return,
+                None => {
+                    raw::sleep_until(deadline);
+                }
+            }
+            if Instant::now() >= deadline {
+                return thread.state != State::Running;
             }
         }
+        true
     }
 }

@@ -14,15 +14,15 @@ fn whole(done: usize, len: usize) -> Result<(), Errno> {
     if done == len { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-/// Fills `buf` from the process' address `at` on.
-pub(crate) fn read(pid: i32, at: u64, buf: &mut [u8]) -> Result<(), Errno> {
+/// Fills `buf` from address `at` on of the process that `thread` is of.
+pub(crate) fn read(thread: i32, at: u64, buf: &mut [u8]) -> Result<(), Errno> {
     let len = buf.len();
-    let done = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(buf)], &[remote(at, len)?])?;
+    let done = process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(buf)], &[remote(at, len)?])?;
     whole(done, len)
 }
 
-/// Writes all of `bytes` at `at`.
-pub(crate) fn write(pid: i32, at: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let done = process_vm_writev(Pid::from_raw(pid), &[IoSlice::new(bytes)], &[remote(at, bytes.len())?])?;
+/// Writes all of `bytes` at `at` there.
+pub(crate) fn write(thread: i32, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let done = process_vm_writev(Pid::from_raw(thread), &[IoSlice::new(bytes)], &[remote(at, bytes.len())?])?;
     whole(done, bytes.len())
 }

@@ -6,27 +6,33 @@ mod inject;
 pub(crate) mod memory;
 mod page;
 mod raw;
+mod status;
 mod threads;
 
 use std::time::{Duration, Instant};
 
-use vmc_process::guardian::{Event, Post};
+use vmc_process::guardian::{Event, Haste, Post};
 
 use crate::arch::BLOCK;
 use crate::options::Step;
 use crate::wire::{COMMAND, Command, Fault, HEAD, Head, Source, VCPU};
 pub(crate) use page::Page;
+pub(crate) use status::start_time;
 pub(crate) use threads::State;
 
 /// How long the child waits for the parent to go on after a step.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long the parent runs before others while it holds a guest. Who holds it longer gains little by that.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// How long the child looks out for what comes next while a guest is held, before it sleeps.
+const LOOK_OUT: Duration = Duration::from_micros(200);
+
 /// A thread of the VMM.
 #[derive(Debug)]
 pub(crate) struct Thread {
     pub(crate) tid: i32,
-    /// Is it under a seccomp filter?
-    pub(crate) jailed: bool,
     pub(crate) state: State,
     /// The descriptor of the vCPU that it was about to run when it was held.
     pub(crate) in_run: Option<u64>,
@@ -48,6 +54,8 @@ pub(crate) struct Vcpu {
 #[derive(Debug)]
 pub(crate) struct Tracer {
     pub(crate) pid: i32,
+    /// When the process was started, in ticks of the clock since the host was.
+    pub(crate) started: u64,
     pub(crate) threads: Vec<Thread>,
     pub(crate) vcpus: Vec<Vcpu>,
     /// The virtual machine's descriptor in the VMM.
@@ -59,11 +67,17 @@ pub(crate) struct Tracer {
     pub(crate) steps: bool,
     pub(crate) reply: Vec<u8>,
     pub(crate) held: bool,
+    /// By when what the parent has asked for is to be done.
+    pub(crate) deadline: Instant,
+    /// The parent's thread that runs before others, as long as it does.
+    pub(crate) hasty: Option<i32>,
     /// How often registers were injected for.
     pub(crate) injections: u64,
     /// May the pages be used? None: not asked yet.
     pub(crate) pages_allowed: Option<bool>,
     pub(crate) orphan: bool,
+    /// Have threads more to report than was answered?
+    pub(crate) more: bool,
 }
 
 impl Tracer {
@@ -73,7 +87,12 @@ impl Tracer {
         let begun = seized.is_ok();
         self.answer(post, seized.map(|()| false));
         while begun && !self.orphan {
-            match post.wait(None) {
+            if self.held {
+                post.look_out(LOOK_OUT);
+            }
+            let wait =
+                if std::mem::take(&mut self.more) { Some(Duration::ZERO) } else { self.hasty.map(|_| HASTE) };
+            match post.wait(wait) {
                 Event::Line => {
                     let mut command = [0; COMMAND];
                     if !post.receive(&mut command) {
@@ -84,7 +103,12 @@ impl Tracer {
                     }
                 }
                 Event::ParentGone => break,
-                Event::Child | Event::Nothing => {}
+                Event::Nothing => {
+                    if let Some(thread) = self.hasty.take() {
+                        Haste::end(thread);
+                    }
+                }
+                Event::Child => {}
             }
             self.settle();
         }
@@ -93,13 +117,22 @@ impl Tracer {
     }
 
     /// False where that was the last command.
-    fn obey(&mut self, post: &mut Post, command: Option<Command>) -> bool {
+    fn obey(&mut self, post: &mut Post, command: Option<(Command, i32)>) -> bool {
+        let (command, thread) = command.unzip();
+        self.hasty = None;
+        self.deadline = Instant::now() + self.patience;
         let done = match command {
-            Some(Command::Stop) => self.hold_with_pages(post).map(|()| {
-                // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for.
-                let _ = self.fill(post);
-                true
+            Some(Command::Stop) => self.hold_with_pages(post).and_then(|()| {
+                // Whoever holds a guest wants its registers. Where they are not to be had, that is said when they are asked for;
+                // but that they are no longer held has to be said now.
+                let filled = self.fill(post);
+                if !self.held {
+                    return Err(filled.err().unwrap_or(Fault::NotHeld));
+                }
+                self.hasty = thread.filter(|thread| *thread > 0);
+                Ok(true)
             }),
+            Some(Command::Registers) if !self.held => Err(Fault::NotHeld),
             Some(Command::Registers) => self.fill(post).map(|()| true),
             Some(Command::Resume) => {
                 self.release();
@@ -144,7 +177,7 @@ impl Tracer {
         let count = if done == Ok(true) { self.vcpus.len() } else { 0 };
         let head = match done {
             Ok(_) => Head::Done { vcpus: count },
-            Err(fault) => Head::Failed(fault),
+            Err(fault) => Head::Failed { fault, held: self.held },
         };
         let Some((front, rest)) = self.reply.split_at_mut_checked(HEAD) else { return };
         head.encode(front);
@@ -170,7 +203,12 @@ impl Tracer {
             self.orphan = true;
             return;
         }
-        let until = Instant::now() + STEP_PATIENCE;
+        let begin = Instant::now();
+        self.await_parent(post, begin + STEP_PATIENCE);
+        self.deadline += begin.elapsed();
+    }
+
+    fn await_parent(&mut self, post: &mut Post, until: Instant) {
         loop {
             match post.wait(Some(until.saturating_duration_since(Instant::now()))) {
                 Event::Line => {

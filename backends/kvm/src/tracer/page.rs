@@ -6,7 +6,7 @@
 
 use vmc_process::guardian::Post;
 
-use super::{Tracer, memory};
+use super::{Thread, Tracer, Vcpu, memory};
 use crate::arch::{Arch, BLOCK, Host, VALID_REGS, word};
 use crate::options::Step;
 use crate::wire::Source;
@@ -48,11 +48,11 @@ impl Page {
         self.fields().wrapping_add(FIELDS as u64)
     }
 
-    fn on(&mut self, pid: i32) {
+    fn on(&mut self, tid: i32) {
         let mut fields = [0; FIELDS];
         if self.use_of != Use::Unused
             || Host::SYNC_WANTED == 0
-            || memory::read(pid, self.fields(), &mut fields).is_err()
+            || memory::read(tid, self.fields(), &mut fields).is_err()
         {
             return;
         }
@@ -67,37 +67,37 @@ impl Page {
         }
         let stored = self.stored();
         let Some(place) = self.before.get_mut(..Host::SYNC_LEN) else { return };
-        if memory::read(pid, stored, place).is_err() {
+        if memory::read(tid, stored, place).is_err() {
             return;
         }
         // The mark says whether KVM has stored anything since.
-        let done = memory::write(pid, self.stored() + Host::SYNC_MARK as u64, &[0; 8])
-            .and_then(|()| memory::write(pid, self.fields(), &Host::SYNC_WANTED.to_le_bytes()));
+        let done = memory::write(tid, self.stored() + Host::SYNC_MARK as u64, &[0; 8])
+            .and_then(|()| memory::write(tid, self.fields(), &Host::SYNC_WANTED.to_le_bytes()));
         if done.is_ok() {
             self.use_of = Use::Ours { before };
         }
     }
 
-    fn off(&mut self, pid: i32) {
+    fn off(&mut self, tid: i32) {
         let mut valid = [0; 8];
         if let Use::Ours { before } = self.use_of
-            && memory::read(pid, self.fields(), &mut valid).is_ok()
+            && memory::read(tid, self.fields(), &mut valid).is_ok()
             && u64::from_le_bytes(valid) == Host::SYNC_WANTED
         {
-            let _ = memory::write(pid, self.fields(), &before.to_le_bytes());
-            let _ = memory::write(pid, self.stored(), self.before.get(..Host::SYNC_LEN).unwrap_or_default());
+            let _ = memory::write(tid, self.fields(), &before.to_le_bytes());
+            let _ = memory::write(tid, self.stored(), self.before.get(..Host::SYNC_LEN).unwrap_or_default());
         }
         self.use_of = Use::Unused;
     }
 
     /// The registers, where KVM stored them when the vCPU last left the guest.
-    fn take(&self, pid: i32, block: &mut [u8; BLOCK]) -> bool {
+    fn take(&self, tid: i32, block: &mut [u8; BLOCK]) -> bool {
         if self.use_of == Use::Unused {
             return false;
         }
         let mut bytes = [0; FIELDS + BLOCK];
         let Some(place) = bytes.get_mut(..FIELDS + Host::SYNC_LEN) else { return false };
-        if memory::read(pid, self.fields(), place).is_err() {
+        if memory::read(tid, self.fields(), place).is_err() {
             return false;
         }
         let stored = bytes.get(FIELDS..).unwrap_or_default();
@@ -109,33 +109,44 @@ impl Page {
     }
 }
 
+/// The thread of a vCPU where it was held as it left `KVM_RUN`.
+fn leaving(threads: &[Thread], vcpu: &Vcpu) -> Option<i32> {
+    let runs = |fd: u64| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd);
+    let thread = threads.iter().find(|thread| Some(thread.tid) == vcpu.tid)?;
+    (thread.is_held() && thread.in_run.is_some_and(runs)).then_some(thread.tid)
+}
+
 impl Tracer {
-    /// Has KVM store registers from the next exit on.
+    /// Has KVM store registers from the next exit on. Only of vCPUs that are seen to be run: of one that was taken out meanwhile, the
+    /// page is none any more.
     pub(super) fn pages_on(&mut self, post: &mut Post) {
-        for page in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.page.as_mut()) {
-            page.on(self.pid);
+        for vcpu in &mut self.vcpus {
+            if let Some(tid) = leaving(&self.threads, vcpu)
+                && let Some(page) = &mut vcpu.page
+            {
+                page.on(tid);
+            }
         }
         self.step(post, Step::PagesOn);
     }
 
-    /// Puts the pages right.
+    /// Puts the pages right, where any of the VMM is left.
     pub(super) fn pages_off(&mut self) {
+        let Some(tid) = self.traced() else { return };
         for page in self.vcpus.iter_mut().filter_map(|vcpu| vcpu.page.as_mut()) {
-            page.off(self.pid);
+            page.off(tid);
         }
     }
 
     /// Takes registers of held vCPUs out of their pages. Only of those whose thread was held as it left `KVM_RUN`: elsewhere the VMM
-    /// may have changed them since, and a vCPU that has long been paused never stored any.
+    /// may have changed them since. Where nothing may be injected, that is passed over: what KVM has stored since the page was set
+    /// up is from the vCPU's last exit, and it has not run since; a vCPU that has long been paused never stored any.
     pub(super) fn take_pages(&mut self) {
+        let stands = self.traced().filter(|_| self.held && !self.inject);
         let threads = &self.threads;
         for vcpu in self.vcpus.iter_mut().filter(|vcpu| vcpu.source == Source::None) {
-            let leaving = threads.iter().any(|thread| {
-                Some(thread.tid) == vcpu.tid
-                    && thread.is_held()
-                    && thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
-            });
-            if leaving && vcpu.page.as_ref().is_some_and(|page| page.take(self.pid, &mut vcpu.block)) {
+            let Some(tid) = leaving(threads, vcpu).or(stands) else { continue };
+            if vcpu.page.as_ref().is_some_and(|page| page.take(tid, &mut vcpu.block)) {
                 vcpu.source = Source::Page;
             }
         }

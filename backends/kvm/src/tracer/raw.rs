@@ -61,6 +61,10 @@ pub(super) fn suspend_seccomp(tid: i32, yes: bool) -> Result<(), Errno> {
     call(SETOPTIONS, tid, 0, TRACESYSGOOD | if yes { SUSPEND_SECCOMP } else { 0 })
 }
 
+/// The mask that blocks all signals but the one that a seccomp filter forces on a thread: where that is blocked, the kernel takes
+/// the program's handler away before it delivers it.
+pub(super) const ALL_BUT_FORCED: u64 = !(1 << (libc::SIGSYS - 1));
+
 pub(super) fn interrupt(tid: i32) -> Result<(), Errno> {
     call(INTERRUPT, tid, 0, 0)
 }
@@ -81,11 +85,13 @@ pub(super) fn detach(tid: i32) -> Result<(), Errno> {
     call(DETACH, tid, 0, 0)
 }
 
+/// The thread's registers; `ENOEXEC` where they are not those of a program of 64 bits.
 pub(super) fn frame(tid: i32) -> Result<Frame, Errno> {
     let mut frame: Frame = [0; crate::arch::WORDS];
     let mut place = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: 8 * Host::WORDS };
     call(GETREGSET, tid, NT_PRSTATUS, ptr::from_mut(&mut place).addr_exposed())?;
-    Ok(frame)
+    // The kernel says how much it has written.
+    if place.iov_len == 8 * Host::WORDS { Ok(frame) } else { Err(Errno::ENOEXEC) }
 }
 
 pub(super) fn set_frame(tid: i32, frame: &Frame) -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use vmc_process::guardian::Post;
 
 use super::raw::{self, Report};
-use super::{Thread, Tracer};
+use super::{Thread, Tracer, status};
 use crate::arch::{Arch, Host, KVM_RUN};
 use crate::options::Step;
 use crate::wire::{Fault, Source};
@@ -20,6 +20,11 @@ const AGAIN: [Duration; 6] = [
     Duration::from_millis(16),
     Duration::from_millis(32),
 ];
+
+/// The most reports that are answered in a row, and how long others have their turn then: whoever floods a thread with signals keeps
+/// neither the child nor its processor.
+const MOST_REPORTS: usize = 256;
+const BREATH: Duration = Duration::from_millis(1);
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +91,13 @@ impl Tracer {
     pub(super) fn seize(&mut self, post: &mut Post) -> Result<(), Fault> {
         for thread in &mut self.threads {
             match raw::seize(thread.tid) {
-                Ok(()) => thread.state = State::Running,
+                Ok(()) => {
+                    thread.state = State::Running;
+                    // The number may be another's by now. Traced, it is no more given away; such a one is let go as the child ends.
+                    if !status::is_of(self.pid, self.started, thread.tid) {
+                        return Err(Fault::Gone);
+                    }
+                }
                 // It has ended since.
                 Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(Fault::Seize { tid: thread.tid, errno: errno as i32 }),
@@ -94,23 +105,29 @@ impl Tracer {
         }
         self.alive()?;
         self.step(post, Step::Seized);
-        if !self.inject {
-            self.pages_on(post);
-        }
         Ok(())
+    }
+
+    /// A thread by whose number the VMM's memory is reached: one that is traced, whose number is nobody else's even if it has ended.
+    pub(super) fn traced(&self) -> Option<i32> {
+        self.threads.iter().find(|thread| thread.state != State::Free).map(|thread| thread.tid)
     }
 
     fn alive(&self) -> Result<(), Fault> {
         if self.threads.iter().any(|thread| thread.state != State::Free) { Ok(()) } else { Err(Fault::Gone) }
     }
 
-    /// Answers what running threads have reported.
+    /// Answers what running threads have reported, up to a limit.
     pub(super) fn settle(&mut self) {
-        while let Some((tid, report)) = raw::report(-1) {
+        for _ in 0..MOST_REPORTS {
+            let Some((tid, report)) = raw::report(-1) else { return };
             if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
                 thread.settle(report);
             }
         }
+        // The signal that tells of the rest has been taken with the first of them: it must not be waited for.
+        self.more = true;
+        std::thread::sleep(BREATH);
     }
 
     /// The same, but for one thread that is waited for by itself.
@@ -131,8 +148,14 @@ impl Tracer {
         }
         self.hold(post)?;
         self.take_pages();
+        if !self.inject {
+            self.pages_on(post);
+        }
         for wait in AGAIN {
-            if self.inject || self.vcpus.iter().all(|vcpu| vcpu.source != Source::None) {
+            if self.inject
+                || Instant::now() + wait >= self.deadline
+                || self.vcpus.iter().all(|vcpu| vcpu.source != Source::None)
+            {
                 break;
             }
             self.release();
@@ -142,6 +165,7 @@ impl Tracer {
             }
             self.hold(post)?;
             self.take_pages();
+            self.pages_on(post);
         }
         Ok(())
     }
@@ -159,23 +183,36 @@ impl Tracer {
             }
         }
         self.step(post, Step::Interrupted);
-        let deadline = Instant::now() + self.patience;
         while let Some(late) = self.threads.iter().find(|thread| thread.state == State::Running) {
             let tid = late.tid;
+            if Instant::now() >= self.deadline {
+                self.release();
+                return Err(Fault::Silent { tid });
+            }
             if let Some((tid, report)) = raw::report(-1) {
                 if let Some(thread) = self.threads.iter_mut().find(|thread| thread.tid == tid) {
                     thread.stopping(report);
                 }
-            } else if !raw::sleep_until(deadline) {
-                self.release();
-                return Err(Fault::Silent { tid });
+            } else {
+                raw::sleep_until(self.deadline);
             }
         }
-        self.held = true;
         self.alive()?;
+        self.held = true;
         self.match_up();
+        if let Some(vcpu) = self.vcpus.iter().position(|vcpu| self.has_ended(vcpu.tid)) {
+            self.release();
+            return Err(Fault::Unplugged { vcpu: i32::try_from(vcpu).unwrap_or(0) });
+        }
         self.step(post, Step::Held);
         Ok(())
+    }
+
+    /// Has that thread, which ran a vCPU, ended? Whoever runs it now is not held.
+    fn has_ended(&self, tid: Option<i32>) -> bool {
+        tid.is_some_and(|tid| {
+            self.threads.iter().any(|thread| thread.tid == tid && thread.state == State::Free)
+        })
     }
 
     /// Which held thread runs which vCPU. Threads that are found to run none are let go for good.
@@ -208,11 +245,11 @@ impl Tracer {
             thread.let_go();
         }
         self.held = false;
-        self.settle();
     }
 
     /// Leaves the VMM as it was: nothing traced, nothing held, no page changed.
     pub(super) fn finish(&mut self) {
+        self.settle();
         self.pages_off();
         for thread in &mut self.threads {
             if thread.is_held() {
