@@ -46,21 +46,32 @@ fn cycle(bare: &Bare, options: &AttachOptions) -> [Duration; 4] {
     [whole, attached, read - attached, whole - read]
 }
 
+/// Attaching, reading the registers of two vCPUs and leaving: a twentieth of what an injected library takes for it (52 ms). The best of some
+/// rounds has to be as short, so that other load is not what is measured.
 #[test]
 fn attaching_reading_and_leaving() {
-    for arguments in [["loop", "--vcpus", "2"], ["paused", "--vcpus", "2"], ["hlt", "--vcpus", "2"]] {
-        let Some(bare) = Bare::start(&arguments) else { return };
-        let cycles: Vec<_> = (0..300).map(|_| cycle(&bare, &AttachOptions::default())).collect();
-        let part = |index: usize, what: &str| {
-            let mut times: Vec<Duration> = cycles.iter().map(|cycle| cycle[index]).collect();
-            median(&mut times, &format!("{what}: {arguments:?}"))
-        };
-        let middle = part(0, "attach, registers, detach");
-        part(1, "    attach");
-        part(2, "    hold, read");
-        part(3, "    leave");
-        assert!(middle < FAR_TOO_LONG, "{middle:?}");
+    const CLAIM: Duration = Duration::from_micros(2600);
+    const ROUNDS: usize = 6;
+    let modes = [["loop", "--vcpus", "2"], ["paused", "--vcpus", "2"], ["hlt", "--vcpus", "2"]];
+    let mut best = [Duration::MAX; 3];
+    for _ in 0..ROUNDS {
+        for (arguments, best) in modes.iter().zip(&mut best) {
+            let Some(bare) = Bare::start(arguments) else { return };
+            let cycles: Vec<_> = (0..60).map(|_| cycle(&bare, &AttachOptions::default())).collect();
+            let part = |index: usize, what: &str| {
+                let mut times: Vec<Duration> = cycles.iter().map(|cycle| cycle[index]).collect();
+                median(&mut times, &format!("{what}: {arguments:?}"))
+            };
+            *best = part(0, "attach, registers, detach").min(*best);
+            part(1, "    attach");
+            part(2, "    hold, read");
+            part(3, "    leave");
+        }
     }
+    println!(
+        "attach, registers, detach, medians of the best of {ROUNDS} rounds: {best:?}, at most {CLAIM:?}"
+    );
+    assert!(best.iter().all(|best| *best <= CLAIM), "{best:?}");
 }
 
 #[test]

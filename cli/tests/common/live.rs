@@ -1,5 +1,12 @@
 //! Live guests for tests: `barekvm` processes, and QEMUs that `guests/run-live` brings up. Each ends with its value.
-#![allow(dead_code, reason = "not every test uses every helper")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a helper of tests may panic and tell what it saw, and not every test uses every helper"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
