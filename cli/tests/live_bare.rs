@@ -102,11 +102,10 @@ fn memory_below_and_above_4_gib() {
     }
 }
 
-const QUESTIONS: [&[&str]; 9] = [
+const QUESTIONS: [&[&str]; 8] = [
     &["ps"],
     &["threads"],
     &["maps", "--pid", "1"],
-    &["modules"],
     &["bt"],
     &["lsof"],
     &["sockets"],
@@ -133,12 +132,12 @@ fn a_real_guest_says_what_its_image_says() {
     }
 }
 
-/// The same with registers out of `kvm_run`, without a system call on borrowed registers.
+/// The same with registers out of `kvm_run`, without a system call on borrowed registers: the vCPUs have to be inside KVM_RUN.
 #[test]
 fn a_real_guest_without_injection() {
     let core = sample_core();
     let core = core.to_str().unwrap();
-    for way in [&["exits", "--seccomp"][..], &["blocked", "--memfd"]] {
+    for way in [&["blocked", "--seccomp"][..], &["blocked", "--memfd"]] {
         let Some(bare) = Bare::start(&[&["core", core], way].concat()) else { return };
         for question in [&["ps", "--no-inject"][..], &["bt", "--no-inject"]] {
             let live = json(&[&question[..1], &[&bare.target()], &question[1..]].concat());
@@ -147,7 +146,7 @@ fn a_real_guest_without_injection() {
     }
 }
 
-/// A layout given by the user is used, and a wrong one is not believed.
+/// A layout given by the user is used; with a wrong one no guest is found.
 #[test]
 fn a_given_layout() {
     let core = sample_core();
@@ -163,7 +162,6 @@ fn a_given_layout() {
     let shifted = format!("0x0+{:#x}@{:#x}", slot("size") - 0x100_0000, slot("hva") + 0x100_0000);
     let refused = vmc(&["ps", &bare.target(), "--layout", &shifted]);
     assert_eq!((refused.status, refused.stdout.as_str()), (1, ""), "{refused:?}");
-    assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
 }
 
 /// A guest that really runs: the thread that spins in user mode has the stack that it reported.
@@ -187,7 +185,7 @@ fn killed_at_random_moments() {
     let core = sample_core();
     let mut random = Random::new();
     let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2", "--seccomp"]) else { return };
-    let Some(real) = Bare::start(&["core", core.to_str().unwrap(), "blocked", "--seccomp"]) else { return };
+    let Some(real) = bare.another(&["core", core.to_str().unwrap(), "blocked", "--seccomp"]) else { return };
     let (before, before_real) = (Seen::of(bare.pid()), Seen::of(real.pid()));
     let (target, target_real) = (bare.target(), real.target());
     let (questions, mut cut) = ([["registers", &target], ["bt", &target_real]], 0);

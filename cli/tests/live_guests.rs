@@ -13,23 +13,11 @@ mod common;
 #[path = "common/live.rs"]
 mod live;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{skip, top, vmc};
-use live::{Qemu, Random, Seen, alike, check, duration, json, killed_after};
-
-/// The folder of a guest whose state was saved.
-fn saved() -> Option<PathBuf> {
-    let shared =
-        std::env::var_os("VMC_SHARED").map_or_else(|| top().parent().unwrap().join("shared"), PathBuf::from);
-    let folder = shared.join("guests/x86_64-6.1-pti");
-    if folder.join("state.mig.zst").exists() {
-        return Some(folder);
-    }
-    skip(&format!("the guest x86_64-6.1-pti with its state.mig.zst is not in {}", shared.display()));
-    None
-}
+use common::vmc;
+use live::{Qemu, Random, Seen, alike, check, duration, json, killed_after, registers_hold, saved};
 
 const QUESTIONS: [&[&str]; 8] = [
     &["ps"],
@@ -45,20 +33,6 @@ const CHECKS: &[&str] = &["ps", "threads", "maps", "modules", "bt", "kstack", "l
 /// What does not move while the guest runs, its programs being blocked.
 const STILL: &[&str] = &["ps", "maps", "modules", "bt-user", "lsof", "mounts"];
 
-/// All registers that QEMU's core tells are those that `target` tells.
-fn registers_hold(target: &str, core: &str) {
-    let (live, image) = (json(&["registers", target]), json(&["registers", core]));
-    let (live, image) = (live.as_array().unwrap(), image.as_array().unwrap());
-    assert_eq!(live.len(), image.len());
-    for (live, image) in live.iter().zip(image) {
-        let told: Vec<_> = image.as_object().unwrap().iter().filter(|(_, value)| value.is_string()).collect();
-        assert!(told.len() > 20, "{image}");
-        for (name, value) in told {
-            assert_eq!(&live[name], value, "{name} by {target}");
-        }
-    }
-}
-
 /// A paused guest says by `target` what it said of itself, and what QEMU's core of it says.
 fn holds(qemu: &Qemu, target: &str, folder: &Path) {
     let core = qemu.core();
@@ -68,14 +42,6 @@ fn holds(qemu: &Qemu, target: &str, folder: &Path) {
         alike(question, target, core);
     }
     check(target, &folder.join("truth.json"), CHECKS);
-}
-
-fn becomes_running(qemu: &Qemu) {
-    let begin = Instant::now();
-    while qemu.status() != "running" {
-        assert!(begin.elapsed() < Duration::from_secs(5), "the guest is {}", qemu.status());
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -97,7 +63,7 @@ fn a_running_guest_by_gdb_and_qmp() {
     let before = Seen::of(qemu.pid());
     for target in [qemu.gdb(), qemu.qmp()] {
         check(&target, &folder.join("truth.json"), STILL);
-        becomes_running(&qemu);
+        qemu.becomes_running();
     }
     // One moment: paused by somebody else, it is told the same by all.
     qemu.execute("stop", &serde_json::Value::Null);
@@ -109,6 +75,7 @@ fn a_running_guest_by_gdb_and_qmp() {
         }
         assert_eq!(qemu.status(), "paused");
     }
+    qemu.execute("cont", &serde_json::Value::Null);
     before.again(qemu.pid());
 }
 
@@ -171,11 +138,11 @@ fn killed_at_random_moments() {
     for round in 0..40 {
         let which = round % 2;
         cut += u32::from(killed_after(&["bt", &targets[which]], random.below(takes[which])));
-        becomes_running(&qemu);
+        qemu.becomes_running();
     }
     assert!(cut > 24, "only {cut} of 40 were killed while they worked");
     check(&targets[0], &folder.join("truth.json"), STILL);
-    becomes_running(&qemu);
+    qemu.becomes_running();
     before.again(qemu.pid());
 }
 

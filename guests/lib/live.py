@@ -1,5 +1,6 @@
 """Live guests for check-live: what they are, what they told, what they do while they are looked at."""
 
+import collections
 import json
 import os
 import struct
@@ -121,13 +122,14 @@ def seen(pid, wait=0.0):
         with open(f'/proc/{pid}/task/{tid}/status') as f:
             lines[tid] = [line.strip() for line in f
                           if line.startswith(('TracerPid', 'SigBlk', 'SigIgn', 'SigCgt', 'Seccomp:'))]
-    links = {}
+    # by what they are of: QEMU makes those of its devices anew when a guest is stopped and goes on
+    links = collections.Counter()
     for fd in os.listdir(f'/proc/{pid}/fd'):
         try:
-            links[fd] = os.readlink(f'/proc/{pid}/fd/{fd}')
+            links[os.readlink(f'/proc/{pid}/fd/{fd}').split(':[')[0]] += 1
         except FileNotFoundError:
             pass
-    return {**{f'descriptor {fd}': link for fd, link in links.items()},
+    return {**{f'descriptors of {link}': count for link, count in links.items()},
             **{f'thread {tid}': line for tid, line in lines.items()}}
 
 

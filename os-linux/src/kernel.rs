@@ -86,8 +86,7 @@ impl<'m> Linux<'m> {
     ) -> Result<Self, LinuxError> {
         let Found { mut identity, tables } = find(memory, vcpus, &limits)?;
         let mut space = AddressSpace::with_tlb(memory, tables, TLB_ENTRIES);
-        let kernel_symbols = load_symbols(&space, &mut identity, &limits, &mut files)?;
-        let mut known = Known::find(&kernel_symbols);
+        let (kernel_symbols, mut known) = load_symbols(&space, &mut identity, &limits, &mut files)?;
         complete(&mut identity, &space, &known, &limits);
         if identity.vmcoreinfo.is_none() {
             space = kernels_own(space, &known);

@@ -26,27 +26,27 @@ type Files<'f, 'g> = &'f mut Option<&'g mut dyn KernelFiles>;
 /// How many symbols of a table are held against the kernel's own, and how many of those have to agree.
 const COMPARED: usize = 1000;
 const AGREEING: usize = 950;
-/// Data without which nothing is found: a kernel whose kallsyms lack it (CONFIG_KALLSYMS_ALL) tells functions alone.
+/// The first task.
 const NEEDED: &str = "init_task";
 
-/// The kernel's symbols: its own, or those of a file.
+/// The kernel's symbols: its own, or those of a file; and those of them that are asked for again and again.
 pub(crate) fn load_symbols<'m>(
     space: &AddressSpace<'m>,
     identity: &mut KernelIdentity,
     limits: &Limits,
     files: Files<'_, '_>,
-) -> Result<KernelSymbols<'m>, LinuxError> {
+) -> Result<(KernelSymbols<'m>, Known), LinuxError> {
     let own = match identity.vmcoreinfo {
         Some(_) => Kallsyms::load(space, identity, limits),
         None => Kallsyms::search(space, &Image::of(space, None), None, limits),
     };
-    let lacking = match &own {
-        Ok(own) => {
-            let [needed] = own.addresses_of(&[NEEDED]);
-            needed.is_none()
-        }
-        Err(_) => true,
-    };
+    let own = own.map(|own| {
+        let symbols = KernelSymbols::Kallsyms(own);
+        let known = Known::find(&symbols);
+        (symbols, known)
+    });
+    // Without data nothing is found: a kernel whose kallsyms lack it (CONFIG_KALLSYMS_ALL) tells functions alone.
+    let lacking = own.as_ref().map_or(true, |(_, known)| known.init_task.is_none());
     if lacking && let Some(files) = files {
         let image = Image::of(space, Some(identity.stext));
         if identity.banner.is_none() {
@@ -59,10 +59,12 @@ pub(crate) fn load_symbols<'m>(
         {
             identity.kaslr_offset = identity.kaslr_offset.or(Some(slide));
             let table = moved(&given.table, slide);
-            return Ok(KernelSymbols::Given(GivenSymbols { source: given.source, table }));
+            let symbols = KernelSymbols::Given(GivenSymbols { source: given.source, table });
+            let known = Known::find(&symbols);
+            return Ok((symbols, known));
         }
     }
-    own.map(KernelSymbols::Kallsyms)
+    own
 }
 
 /// How far KASLR moved the kernel away from the addresses of a symbol table, if that is this kernel's: its banner has to be

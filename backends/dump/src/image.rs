@@ -252,6 +252,16 @@ impl PhysMemory for Image {
     fn slice(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         self.segments.slice(&self.map, addr, len).ok()
     }
+
+    fn read_u64(&self, addr: PhysAddr) -> Result<u64, PhysError> {
+        if let Ok(&[a, b, c, d, e, f, g, h]) = self.segments.slice(&self.map, addr, 8) {
+            return Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        }
+        // In two segments, or not there.
+        let mut buf = [0; 8];
+        self.read(addr, &mut buf)?;
+        Ok(u64::from_le_bytes(buf))
+    }
 }
 
 impl Vcpus for Image {

@@ -128,6 +128,10 @@ impl Segments {
 
     /// Fills `buf` from `addr` on, across the borders of segments that touch.
     pub(crate) fn read(&self, file: &[u8], addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
+        if let Ok(bytes) = self.slice(file, addr, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
+        }
         let mut at = addr;
         let mut rest = buf;
         loop {

@@ -31,8 +31,6 @@ const DETACH: &[u8] = b"$D#44";
 /// What stubs want for `D` where several processes were agreed on.
 const DETACH_FIRST: &[u8] = b"$D;1#b0";
 
-/// How long a stub is waited for that serves somebody else.
-const LONGEST: Duration = Duration::from_secs(3600);
 /// How long a stub may take to answer once it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is silent for so long after an answer has no more to say.
@@ -47,9 +45,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts the guardian of a socket that is not connected yet.
-    pub(crate) fn spawn(socket: BorrowedFd<'_>) -> Self {
-        let guardian = Guardian::spawn(&[socket.as_fd()], |post| stand(post, socket)).ok();
+    /// Starts the guardian of a socket that is not connected yet. It waits for a stub that says nothing as long as we do.
+    pub(crate) fn spawn(socket: BorrowedFd<'_>, patience: Duration) -> Self {
+        let guardian = Guardian::spawn(&[socket.as_fd()], |post| stand(post, socket, patience)).ok();
         Self { guardian, run: false, physical: false }
     }
 
@@ -98,7 +96,7 @@ impl Guard {
 }
 
 /// The guardian's duty. Nothing here allocates.
-fn stand(post: &mut Post, socket: BorrowedFd<'_>) {
+fn stand(post: &mut Post, socket: BorrowedFd<'_>, patience: Duration) {
     let mut word = [UNKNOWN];
     loop {
         match post.wait(None) {
@@ -117,9 +115,15 @@ fn stand(post: &mut Post, socket: BorrowedFd<'_>) {
         if !say(socket, FINISH) || !say(socket, QUESTION) {
             return;
         }
-        match listen(socket, LONGEST, true) {
+        match listen(socket, patience, true) {
             Some(b'T' | b'S') => word = RUN,
-            _ => return,
+            Some(_) => return,
+            None => {
+                // A stub that serves somebody else takes us up when that one goes, and stops the guest for us: what it finds then
+                // lets the guest go.
+                let _ = say(socket, FINISH) && say(socket, DETACH);
+                return;
+            }
         }
     }
     if word & (RUN | PHYSICAL) == 0 || !say(socket, FINISH) {
@@ -193,7 +197,7 @@ fn wait(socket: BorrowedFd<'_>, most: Duration) -> bool {
     let end = Instant::now() + most;
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        // At most an hour, which fits.
+        // A time of waiting fits.
         let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&time)) {
             Ok(0) => return false,
@@ -213,7 +217,7 @@ mod tests {
     /// What a guardian says that was told by `tell`, to a stub that answers with `answers`, one at each packet's end.
     fn said(tell: impl FnOnce(&mut Guard), greeting: &[u8], answers: &[&[u8]]) -> String {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut guard = Guard::spawn(ours.as_fd());
+        let mut guard = Guard::spawn(ours.as_fd(), Duration::from_millis(500));
         tell(&mut guard);
         drop(ours);
         theirs.write_all(greeting).unwrap();
@@ -261,6 +265,10 @@ mod tests {
     fn who_was_told_nothing_finds_out() {
         // A guest that ran: its stop comes first.
         assert_eq!(said(|_| (), b"$T02thread:01;#04", &[b"$QC01#f5", b"$OK#9a"]), "+#00$qC#b4+#00$D#44");
+        // A stub that serves somebody else: what it finds in the end lets the guest go.
+        let start = Instant::now();
+        assert_eq!(said(|_| (), b"", &[]), "+#00$qC#b4+#00$D#44");
+        assert!((500..3000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
         // One that did not.
         assert_eq!(said(|_| (), b"+$QC01#f5", &[]), "+#00$qC#b4");
     }

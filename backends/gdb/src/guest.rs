@@ -22,8 +22,10 @@ use crate::stream::Stream;
 
 /// A guest behind a GDB stub.
 ///
-/// While it is attached to, the guest is stopped but between [`resume`](vmc::LiveGuest::resume) and
-/// [`stop`](vmc::LiveGuest::stop). Dropping it lets the guest go as it was found: [`detach`](Self::detach) does the same and
+/// A guest whose memory is read from the process of its virtual machine monitor runs but between
+/// [`stop`](vmc::LiveGuest::stop) and [`resume`](vmc::LiveGuest::resume). One that only the stub can read stands from attaching on,
+/// but between `resume` and `stop`. Registers of a guest that runs are read in a brief stop, those of all vCPUs at once, and kept
+/// until they are [forgotten](vmc::LiveGuest::forget). Dropping it lets the guest go as it was found: [`detach`](Self::detach) does the same and
 /// says whether it worked.
 #[derive(Debug)]
 pub struct Gdb {
@@ -37,7 +39,8 @@ pub struct Gdb {
 }
 
 impl Gdb {
-    /// Attaches to the stub at `address`: `HOST:PORT`, `[V6]:PORT`, or a path with a `/` in it. The guest is stopped from then on.
+    /// Attaches to the stub at `address`: `HOST:PORT`, `[V6]:PORT`, or a path with a `/` in it. That stops the guest; where
+    /// its memory is to be had without the stub, it runs again when this returns.
     ///
     /// # Errors
     /// [`ConnectError`]; the guest is then as it was found.
@@ -56,7 +59,7 @@ impl Gdb {
         let mut guard = Guard::none();
         let mut before = |socket: BorrowedFd<'_>| {
             if options.leave != Leave::Stopped {
-                guard = Guard::spawn(socket);
+                guard = Guard::spawn(socket, options.patience);
             }
             step(Step::Socket);
         };
@@ -84,6 +87,7 @@ impl Gdb {
             pages: Pages::new(features.packet, features.binary),
             registers: Vec::new(),
             addresses: Addresses::AsTheyAre,
+            physical: false,
             running: false,
             let_run: let_run(stops > 0),
             continues: features.continues,
@@ -108,6 +112,7 @@ impl Gdb {
                 .push("the stub does not say whether the guest ran before; it is let go in the end".into());
         }
         state.addresses = addresses?;
+        state.physical = is_qemu;
         step(Step::Physical);
         let threads = handshake::threads(link)?;
         let plan = handshake::registers(link, &features)?;
@@ -122,7 +127,28 @@ impl Gdb {
             state.local = Local::Off;
         }
         step(Step::Attached);
-        Ok(Self { state: Mutex::new(state), threads, layout, plan, vmm, peer: name, warnings })
+        let mut gdb = Self { state: Mutex::new(state), threads, layout, plan, vmm, peer: name, warnings };
+        if stops > 0 && options.leave != Leave::Stopped {
+            gdb.run_on()?;
+        }
+        Ok(gdb)
+    }
+
+    /// Lets a guest that ran go on, if it can be read while it runs.
+    fn run_on(&mut self) -> Result<(), LinkError> {
+        let mut state = self.lock();
+        // Those of this moment, so that nobody needs another stop for them.
+        state.read_all(&self.threads, &self.plan);
+        self.try_local(&mut state);
+        if !matches!(state.local, Local::On(..)) {
+            drop(state);
+            self.warnings
+                .push("the guest's memory is read by its stub alone: it stands as long as it is read".into());
+            return Ok(());
+        }
+        state.resume()?;
+        state.step(Step::Running);
+        Ok(())
     }
 
     /// Lets the guest go as it was found, or as the options say, and ends the connection.
@@ -148,8 +174,7 @@ impl Gdb {
         let Some((pid, ram)) = peer::process(state.link.stream()).zip(self.layout.host.as_ref()) else {
             return;
         };
-        let thread = self.threads.first().map_or("", String::as_str);
-        let registers = state.registers(0, thread, &self.plan).ok();
+        let registers = state.registers(0, &self.threads, &self.plan).ok();
         let State { link, pages, .. } = state;
         if let Ok(memory) = local::open(pid, ram, link, pages, &self.layout.regions, registers.as_ref()) {
             memory.forget();
@@ -187,9 +212,11 @@ impl Vcpus for Gdb {
     }
 
     fn registers(&self, index: usize) -> Result<Registers, VcpuError> {
-        let thread =
-            self.threads.get(index).ok_or(VcpuError::NoSuchVcpu { index, count: self.threads.len() })?;
-        self.lock().registers(index, thread, &self.plan).map_err(|reason| VcpuError::Failed { index, reason })
+        if index >= self.threads.len() {
+            return Err(VcpuError::NoSuchVcpu { index, count: self.threads.len() });
+        }
+        let read = self.lock().registers(index, &self.threads, &self.plan);
+        read.map_err(|reason| VcpuError::Failed { index, reason })
     }
 }
 
@@ -248,9 +275,10 @@ impl Monitor for Gdb {
     fn hmp(&mut self, line: &str) -> Result<String, MonitorError> {
         let peer = self.peer.clone();
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let link = state
-            .held()
-            .map_err(|reason| MonitorError::Live(LiveError::Gone { what: format!("{peer}: {reason}") }))?;
-        Console(link).hmp(line)
+        let answered = state.standing(|state| match state.held() {
+            Ok(link) => Console(link).hmp(line),
+            Err(reason) => Err(MonitorError::Live(LiveError::Gone { what: format!("{peer}: {reason}") })),
+        });
+        answered.map_err(LiveError::from)?
     }
 }

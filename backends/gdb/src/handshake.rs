@@ -15,6 +15,8 @@ use crate::xfer::{self, Features};
 
 /// vCPUs of one machine.
 const MAX_VCPUS: usize = 8192;
+/// Parts of the list of threads that are asked for together.
+const PARTS: usize = 4;
 /// Questions that are on their way to QEMU at a time: more bring nothing.
 const WINDOW: usize = 16;
 
@@ -92,24 +94,38 @@ pub(crate) fn physical(link: &mut Link, on: bool, guard: &mut Guard, before: boo
 /// The stub's names of its threads, which are the vCPUs.
 pub(crate) fn threads(link: &mut Link) -> Result<Vec<String>, ConnectError> {
     let mut threads: Vec<String> = Vec::new();
-    let mut question = b"qfThreadInfo".as_slice();
+    let question = |part: usize| if part == 0 { b"qfThreadInfo".as_slice() } else { b"qsThreadInfo" };
+    // QEMU tells one at a time, and says as often as it is asked that there are no more.
+    let together = if link.is_wide() { PARTS } else { 1 };
+    let mut part = 0;
     // Each part holds one thread at the least.
-    while threads.len() <= MAX_VCPUS {
-        let answer = link.ask(question)?;
-        match answer.split_first() {
-            Some((b'l', _)) => break,
-            Some((b'm', names)) if !names.is_empty() => {
-                for name in names.split(|byte| *byte == b',') {
-                    if !is_thread(name) || threads.len() == MAX_VCPUS {
-                        return Err(link.answer_error(question, &answer).into());
+    'parts: while threads.len() <= MAX_VCPUS {
+        let mut answers = Vec::new();
+        link.ask_all(
+            together,
+            &mut |at, out| out.extend_from_slice(question(part + at)),
+            &mut |at, answer| {
+                answers.truncate(at);
+                answers.push(answer);
+                Ok(())
+            },
+        )?;
+        for answer in answers {
+            match answer.split_first() {
+                Some((b'l', _)) => break 'parts,
+                Some((b'm', names)) if !names.is_empty() => {
+                    for name in names.split(|byte| *byte == b',') {
+                        if !is_thread(name) || threads.len() == MAX_VCPUS {
+                            return Err(link.answer_error(question(part), &answer).into());
+                        }
+                        threads.push(String::from_utf8_lossy(name).into_owned());
                     }
-                    threads.push(String::from_utf8_lossy(name).into_owned());
                 }
+                None if threads.is_empty() => break 'parts,
+                _ => return Err(link.answer_error(question(part), &answer).into()),
             }
-            None if threads.is_empty() => break,
-            _ => return Err(link.answer_error(question, &answer).into()),
+            part += 1;
         }
-        question = b"qsThreadInfo";
     }
     if threads.is_empty() {
         // Stubs without threads have one vCPU, which is always selected.
@@ -182,7 +198,7 @@ fn plain(regions: Vec<Region>, how: &str) -> Layout {
 
 /// `QEMU 7.2.22`, where a monitor says so.
 pub(crate) fn version(link: &mut Link) -> Result<Option<String>, LinkError> {
-    let Ok(text) = monitor::ask(link, "info version")? else { return Ok(None) };
+    let Some(Ok(text)) = monitor::ask(link, &["info version"])?.pop() else { return Ok(None) };
     let word = text.split_whitespace().next().unwrap_or_default();
     let is_version = word.starts_with(|c: char| c.is_ascii_digit()) && word.len() <= 32;
     Ok(is_version.then(|| format!("QEMU {}", word.escape_debug())))

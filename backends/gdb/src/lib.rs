@@ -10,7 +10,8 @@
 //!
 //! # What is in its way
 //! A stub stops the guest as soon as a client comes, serves one client at a time, and takes any byte as a wish to stop: a guest that
-//! runs cannot be read through it. When the client goes the guest stays stopped unless it is told to go on; `D` tells it, also
+//! runs cannot be read through it. Where the guest's memory lies in a process of this host that may be read, it is read there, and
+//! the guest runs on right after the first questions; else it stands. When the client goes the guest stays stopped unless it is told to go on; `D` tells it, also
 //! where it had been paused before. So the guest is told to go on only if it ran.
 //!
 //! # Hostile input

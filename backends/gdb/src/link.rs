@@ -101,6 +101,11 @@ impl Link {
         self.window = window;
     }
 
+    /// May several questions be on their way?
+    pub(crate) const fn is_wide(&self) -> bool {
+        self.window > 1
+    }
+
     /// Asks the first question. Before an answer is taken, `found` hears whether a stop stands before it: the guest ran.
     pub(crate) fn ask_first(
         &mut self,
@@ -144,6 +149,19 @@ impl Link {
         question: &mut dyn FnMut(usize, &mut Vec<u8>),
         answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), LinkError>,
     ) -> Result<(), LinkError> {
+        self.converse(count, question, &mut |at, packet| {
+            // What the target prints is not of interest.
+            if is_console_output(&packet) { Ok(false) } else { answer(at, packet).map(|()| true) }
+        })
+    }
+
+    /// The same for questions whose answers have several packets: `answer` says which was the last of one.
+    pub(crate) fn converse(
+        &mut self,
+        count: usize,
+        question: &mut dyn FnMut(usize, &mut Vec<u8>),
+        answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<bool, LinkError>,
+    ) -> Result<(), LinkError> {
         for _ in 0..RESTARTS {
             if self.unsure {
                 self.quiet()?;
@@ -166,7 +184,7 @@ impl Link {
         &mut self,
         count: usize,
         question: &mut dyn FnMut(usize, &mut Vec<u8>),
-        answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<(), LinkError>,
+        answer: &mut dyn FnMut(usize, Vec<u8>) -> Result<bool, LinkError>,
     ) -> Result<bool, LinkError> {
         let (mut sent, mut data, mut packets) = (0, Vec::new(), Vec::new());
         for done in 0..count {
@@ -185,19 +203,19 @@ impl Link {
             }
             let until = Instant::now() + self.patience;
             loop {
-                let Some(packet) = self.receive(until, done + 1 == sent)? else {
+                // Who talks without end has not answered either.
+                let packet = self.receive(until, done + 1 == sent)?.filter(|_| Instant::now() < until);
+                let Some(packet) = packet else {
                     data.clear();
                     question(done, &mut data);
                     return Err(self.silent(&data));
                 };
-                if is_console_output(&packet) {
-                    // Something that the target prints: not of interest here.
-                } else if !is_stop(&packet) {
-                    answer(done, packet)?;
-                    break;
-                } else {
+                if is_stop(&packet) {
                     self.stops += 1;
                     return Ok(false);
+                }
+                if answer(done, packet)? {
+                    break;
                 }
             }
         }
@@ -236,6 +254,20 @@ impl Link {
             io::ErrorKind::TimedOut => self.silent(b"what is sent"),
             _ => LinkError::Broken { peer: self.peer.clone(), what: error.to_string() },
         })
+    }
+
+    /// Has the guest stopped already, by somebody else? Does not wait for it.
+    pub(crate) fn has_stopped(&mut self) -> Result<bool, LinkError> {
+        if !self.stream.shows_stop() {
+            return Ok(false);
+        }
+        let until = Instant::now() + self.patience;
+        while let Some(packet) = self.receive(until, false)? {
+            if is_stop(&packet) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sends the acknowledgements that are owed: nothing else may come after, as when the guest is about to run.

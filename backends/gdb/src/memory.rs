@@ -111,6 +111,22 @@ impl Pages {
         Ok(())
     }
 
+    /// Reads ranges by the stub alone, all at once; the cache is not asked and stays as it is.
+    pub(crate) fn samples(
+        &self,
+        link: &mut Link,
+        addrs: &[PhysAddr],
+        len: usize,
+    ) -> Result<Vec<Box<[u8]>>, PhysError> {
+        let mut samples: Vec<Box<[u8]>> = addrs.iter().map(|_| vec![0; len].into()).collect();
+        let each = addrs.iter().zip(&mut samples);
+        let mut pieces: Vec<Piece<'_>> =
+            each.flat_map(|(addr, bytes)| cut(addr.get(), bytes, self.piece)).collect();
+        self.fetch(link, &mut pieces)?;
+        drop(pieces);
+        Ok(samples)
+    }
+
     /// Reads pages into the cache, what of them lies in `regions`; the rest of them is zeros.
     fn load(&mut self, link: &mut Link, regions: &[Region], numbers: &[u64]) -> Result<(), PhysError> {
         let mut pages: Vec<Box<[u8]>> = numbers.iter().map(|_| vec![0; PAGE as usize].into()).collect();

@@ -70,6 +70,8 @@ pub enum Step {
     Physical,
     /// The registers' description and the memory's layout are read.
     Attached,
+    /// The guest runs on, as its memory can be read without the stub.
+    Running,
     /// The guest is about to be let go.
     Releasing,
     /// It was let go.

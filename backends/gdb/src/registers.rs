@@ -120,6 +120,17 @@ impl Plan {
         names.zip(&self.places).filter(|(_, place)| place.is_none()).map(|(name, _)| name).collect()
     }
 
+    /// The registers out of an answer to `g`, where that holds all of them.
+    pub(crate) fn in_general(&self, answer: &[u8]) -> Option<Registers> {
+        let all = general(answer)?;
+        if self.places.iter().flatten().any(|place| place.offset >= all.len()) {
+            return None;
+        }
+        let values: Vec<Option<u64>> =
+            self.places.iter().map(|place| place.and_then(|place| in_data(&all, place))).collect();
+        self.assemble(&values)
+    }
+
     /// Reads the registers of the vCPU that the stub has selected.
     pub(crate) fn read(&self, link: &mut Link) -> Result<Registers, LinkError> {
         let answer = link.ask(b"g")?;

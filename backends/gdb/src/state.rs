@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) pages: Pages,
     pub(crate) registers: Vec<Option<Registers>>,
     pub(crate) addresses: Addresses,
+    /// Does the stub read physical addresses now?
+    pub(crate) physical: bool,
     /// Does the guest run now, by our word?
     pub(crate) running: bool,
     /// Is it to run when it is let go?
@@ -67,34 +69,79 @@ impl State {
         }
     }
 
+    /// Holds the guest, and forgets what was read before.
     pub(crate) fn stop(&mut self) -> Result<(), LinkError> {
         if !self.running {
             return Ok(());
         }
-        // From here on it may be stopped.
-        self.guard.run(true);
-        self.link.send_raw(&[3])?;
-        let until = Instant::now() + self.link.patience();
-        loop {
-            match self.link.receive(until, false)? {
-                Some(packet) if is_stop(&packet) => break,
-                Some(_) => {}
-                None => {
-                    // It may stop yet: whoever lets go has to see to it.
-                    self.link.lose();
-                    return Err(self.link.silent(b"stop"));
-                }
-            }
-        }
-        self.running = false;
+        self.hold()?;
         self.forget_memory();
         self.registers.fill(None);
-        match self.addresses {
-            Addresses::Switched { before } => {
-                handshake::physical(&mut self.link, true, &mut self.guard, before)
-            }
-            Addresses::AsTheyAre => Ok(()),
+        if matches!(self.local, Local::On(..)) {
+            return Ok(());
         }
+        let switched = self.switch(true);
+        // It is to run as before; where that fails too, whoever lets go sees to it.
+        if switched.is_err() && (self.link.is_lost() || self.resume().is_err()) {
+            self.link.lose();
+        }
+        switched
+    }
+
+    /// Does what the guest has to stand for; one that runs is stopped for it, and runs again then.
+    pub(crate) fn standing<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, LinkError> {
+        let ran = self.running && !self.released;
+        if ran {
+            self.hold()?;
+        }
+        let done = work(self);
+        if ran {
+            self.resume()?;
+        }
+        Ok(done)
+    }
+
+    /// Stops the guest; what was read stays.
+    fn hold(&mut self) -> Result<(), LinkError> {
+        if self.link.has_stopped()? {
+            // By somebody else, whose word counts from now on.
+            (self.running, self.let_run) = (false, false);
+            return Ok(());
+        }
+        // From here on it may be stopped.
+        self.guard.run(true);
+        if let Err(error) = self.interrupt() {
+            // It may have stopped all the same, or stop yet: whoever lets go has to see to it.
+            if !matches!(error, LinkError::Ended { .. }) {
+                self.link.lose();
+            }
+            return Err(error);
+        }
+        self.running = false;
+        Ok(())
+    }
+
+    /// Has the stub stop the guest, and waits until it says so.
+    fn interrupt(&mut self) -> Result<(), LinkError> {
+        self.link.send_raw(&[3])?;
+        let until = Instant::now() + self.link.patience();
+        while let Some(packet) = self.link.receive(until, false)? {
+            if is_stop(&packet) {
+                return Ok(());
+            }
+        }
+        Err(self.link.silent(b"stop"))
+    }
+
+    /// Has the stub read physical addresses, or virtual ones.
+    fn switch(&mut self, physical: bool) -> Result<(), LinkError> {
+        if let Addresses::Switched { before } = self.addresses
+            && self.physical != physical
+        {
+            handshake::physical(&mut self.link, physical, &mut self.guard, before)?;
+            self.physical = physical;
+        }
+        Ok(())
     }
 
     pub(crate) fn forget_memory(&mut self) {
@@ -121,9 +168,7 @@ impl State {
     /// Puts back the stub's own settings.
     fn restore(&mut self) -> Result<(), LinkError> {
         match self.addresses {
-            Addresses::Switched { before } => {
-                handshake::physical(&mut self.link, before, &mut self.guard, before)
-            }
+            Addresses::Switched { before } => self.switch(before),
             Addresses::AsTheyAre => Ok(()),
         }
     }
@@ -168,15 +213,58 @@ impl State {
         self.link.tell(if self.continues { b"vCont;c" } else { b"c" })
     }
 
+    /// The registers of a vCPU. A guest that runs is stopped for them, for those of all vCPUs at once.
     pub(crate) fn registers(
         &mut self,
         index: usize,
-        thread: &str,
+        threads: &[String],
         plan: &Plan,
     ) -> Result<Registers, &'static str> {
         if let Some(Some(registers)) = self.registers.get(index) {
             return Ok(registers.clone());
         }
+        let thread = |index: usize| threads.get(index).map_or("", String::as_str);
+        if !self.running || self.released {
+            return self.read_registers(index, thread(index), plan);
+        }
+        let read = self.standing(|state| {
+            state.read_all(threads, plan);
+            match state.registers.get(index) {
+                Some(Some(registers)) => Ok(registers.clone()),
+                _ => state.read_registers(index, thread(index), plan),
+            }
+        });
+        read.map_err(|_| "the guest could not be stopped for them, or not be set running again")?
+    }
+
+    /// Reads the registers of all vCPUs at once. Those that are not there then have to be asked for on their own.
+    pub(crate) fn read_all(&mut self, threads: &[String], plan: &Plan) {
+        let Ok(link) = self.held() else { return };
+        if threads.iter().any(String::is_empty) {
+            return;
+        }
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        let asked = link.ask_all(
+            threads.len() * 2,
+            &mut |at, out| match threads.get(at / 2) {
+                Some(thread) if at % 2 == 0 => out.extend([b"Hg", thread.as_bytes()].concat()),
+                _ => out.extend_from_slice(b"g"),
+            },
+            &mut |at, answer| {
+                answers.truncate(at);
+                answers.push(answer);
+                Ok(())
+            },
+        );
+        if asked.is_err() {
+            return;
+        }
+        for (slot, [selected, general]) in self.registers.iter_mut().zip(answers.as_chunks().0) {
+            *slot = if selected == b"OK" { plan.in_general(general) } else { None };
+        }
+    }
+
+    fn read_registers(&mut self, index: usize, thread: &str, plan: &Plan) -> Result<Registers, &'static str> {
         let link = self.held()?;
         if !thread.is_empty() {
             let selected =

@@ -104,6 +104,14 @@ impl Stream {
         }
     }
 
+    /// Does a stop reply stand at the head of what has come? Takes nothing, and does not wait.
+    pub(crate) fn shows_stop(&self) -> bool {
+        let mut bytes = [0; 64];
+        let seen = rustix::net::recv(self, bytes.as_mut_slice(), RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let seen = bytes.get(..seen.map_or(0, |(seen, _)| seen)).unwrap_or_default();
+        seen.array_windows().any(|pair| matches!(pair, [b'$', b'T' | b'S']))
+    }
+
     /// Takes what has come, waiting for the first byte until `until`. Nothing (0) is the end of the stream.
     pub(crate) fn receive(&mut self, buf: &mut [u8], until: Instant) -> io::Result<usize> {
         loop {

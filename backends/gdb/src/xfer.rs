@@ -13,6 +13,9 @@ const DEFAULT_PACKET: usize = 400;
 /// The largest packet that is asked for.
 const LARGEST_PACKET: usize = 1 << 17;
 
+/// Parts that are asked for at once.
+const TOGETHER: usize = 6;
+
 /// What a stub says it can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
@@ -67,22 +70,41 @@ pub(crate) fn read(
     // The letter and the frame take four bytes; escapes may double the rest, and then come in more parts.
     let part = features.packet.saturating_sub(5).max(32);
     let mut text = Vec::new();
-    loop {
-        let question = format!("qXfer:{object}:read:{annex}:{:x},{part:x}", text.len());
-        let answer = link.ask(question.as_bytes())?;
-        match answer.split_first() {
-            Some((b'l' | b'm', [])) if text.is_empty() => return Ok(None),
-            Some((b'l', data)) => {
-                text.extend_from_slice(data);
+    // How many parts are asked for at once, each so far behind the one before: as long as the stub's parts are.
+    let (mut together, mut stride) = (1, 0);
+    'parts: loop {
+        let from = text.len();
+        let behind = stride;
+        let question = |at: usize| format!("qXfer:{object}:read:{annex}:{:x},{part:x}", from + at * behind);
+        let mut answers = Vec::new();
+        link.ask_all(together, &mut |at, out| out.extend(question(at).bytes()), &mut |at, answer| {
+            answers.truncate(at);
+            answers.push(answer);
+            Ok(())
+        })?;
+        for (at, answer) in answers.iter().enumerate() {
+            let question = question(at);
+            let data = match answer.split_first() {
+                Some((b'l' | b'm', [])) if text.is_empty() => return Ok(None),
+                Some((b'l', data)) => {
+                    text.extend_from_slice(data);
+                    break 'parts;
+                }
+                Some((b'm', data)) if !data.is_empty() => data,
+                None | Some((b'E', _)) if text.is_empty() => return Ok(None),
+                _ => return Err(link.answer_error(question.as_bytes(), answer)),
+            };
+            text.extend_from_slice(data);
+            if text.len() > MAX_OBJECT {
+                return Err(link.answer_error(question.as_bytes(), b"more than 1 MiB"));
+            }
+            // What was asked for behind a part of another length begins elsewhere.
+            if at + 1 < answers.len() && data.len() != stride {
                 break;
             }
-            Some((b'm', data)) if !data.is_empty() => text.extend_from_slice(data),
-            None | Some((b'E', _)) if text.is_empty() => return Ok(None),
-            _ => return Err(link.answer_error(question.as_bytes(), &answer)),
+            stride = data.len();
         }
-        if text.len() > MAX_OBJECT {
-            return Err(link.answer_error(question.as_bytes(), b"more than 1 MiB"));
-        }
+        together = if link.is_wide() { TOGETHER } else { 1 };
     }
     match String::from_utf8(text) {
         Ok(text) => Ok(Some(text)),

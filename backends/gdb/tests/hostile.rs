@@ -20,8 +20,9 @@ use vmc_gdb::{ConnectError, ConnectOptions, Gdb, LinkError};
 fn stub(mut answer: impl FnMut(&str, &mut UnixStream) -> Option<Vec<u8>> + Send + 'static) -> String {
     let path = common::folder().join("s");
     let listener = UnixListener::bind(&path).unwrap();
+    let at = path.clone();
     std::thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
+        let mut socket = common::accept_one(&listener, &at);
         let (mut buf, mut all) = ([0; 4096], Vec::new());
         while let Ok(got @ 1..) = socket.read(&mut buf) {
             all.extend_from_slice(&buf[..got]);
@@ -287,6 +288,26 @@ fn while_the_guest_runs_nothing_is_asked() {
 }
 
 #[test]
+fn a_stop_that_is_answered_with_garbage_is_taken_back_in_the_end() {
+    let (told, hears) = std::sync::mpsc::channel();
+    let answer = move |question: &str, socket: &mut UnixStream| {
+        let _ = told.send(question.to_owned());
+        if matches!(question, "c" | "vCont;c") {
+            // It is there when the wish to stop comes.
+            socket.write_all(b"$0102#00").unwrap();
+            return None;
+        }
+        Some(usual(question))
+    };
+    let gdb = Gdb::connect(&stub(answer), &impatient()).unwrap();
+    gdb.resume().unwrap();
+    let error = gdb.stop().unwrap_err().to_string();
+    assert!(error.contains("checksums"), "{error}");
+    drop(gdb);
+    assert_eq!(hears.iter().last().as_deref(), Some("D"));
+}
+
+#[test]
 fn stubs_of_virtual_addresses_or_without_a_layout_say_so() {
     let connect = |options: &ConnectOptions| {
         Gdb::connect(&stub(|question, _| Some(usual(question))), options).unwrap_err()
@@ -309,6 +330,7 @@ fn where_nothing_listens_one_line_says_so() {
     let path = common::folder().join("none");
     let error = Gdb::connect(&path.display().to_string(), &impatient()).unwrap_err();
     assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
+    std::fs::remove_dir(path.parent().unwrap()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = Gdb::connect(&format!("127.0.0.1:{port}"), &impatient()).unwrap_err();
     assert!(matches!(error, ConnectError::Connect { .. }), "{error}");

@@ -19,12 +19,13 @@ use vmc_gdb::{ConnectError, ConnectOptions, Gdb, Step};
 
 const STUB: &str = "VMC_TEST_STUB";
 const STEP: &str = "VMC_TEST_STEP";
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step::Socket,
     Step::Connected,
     Step::Found,
     Step::Physical,
     Step::Attached,
+    Step::Running,
     Step::Releasing,
     Step::Released,
 ];
@@ -42,7 +43,9 @@ fn at_step(step: Step) {
 fn client() {
     let Ok(stub) = std::env::var(STUB) else { return };
     let _ = std::io::stdout().write_all(b"begins\n");
-    let options = ConnectOptions { at_step: Some(at_step), process: false, ..ConnectOptions::default() };
+    // Where it runs on its memory is read elsewhere.
+    let process = std::env::var(STEP).is_ok_and(|wanted| wanted == "Running");
+    let options = ConnectOptions { at_step: Some(at_step), process, ..ConnectOptions::default() };
     loop {
         let gdb = Gdb::connect(&stub, &options).unwrap();
         let mut page = [0; 4096];
@@ -98,6 +101,10 @@ fn guests_survive_clients_that_are_killed_at_each_step() {
     for (running, status) in [(true, "running"), (false, "paused")] {
         let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", running) else { return };
         for step in STEPS {
+            // A guest that is paused stays so.
+            if step == Step::Running && !running {
+                continue;
+            }
             let mut child = start(&guest, Some(step), "here");
             child.kill().unwrap();
             child.wait().unwrap();

@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::Guest;
@@ -19,20 +19,21 @@ use vmc::{LiveGuest, PhysAddr, PhysMemory, Registers, Vcpus};
 use vmc_gdb::{ConnectOptions, Gdb};
 use vmc_linux::Linux;
 
-/// Processes and the frames of their stacks.
-fn seen(memory: &dyn PhysMemory, vcpus: &dyn Vcpus) -> (BTreeMap<u32, String>, Vec<String>) {
+/// Processes, and the frames of every thread's stack, or of those of one program.
+fn seen(memory: &dyn PhysMemory, vcpus: &dyn Vcpus, all: bool) -> (BTreeMap<u32, String>, Vec<String>) {
     let linux = Linux::open(memory, vcpus).unwrap();
     let tasks: Vec<_> = linux.processes().unwrap().map(|task| task.unwrap()).collect();
     let names = tasks.iter().map(|task| (task.pid().unwrap(), task.name().unwrap())).collect();
-    let deep: Vec<_> =
-        tasks.into_iter().filter(|task| task.name().is_ok_and(|name| name == "deep")).collect();
-    let stacks = linux.stacks(&deep);
-    let mut frames = Vec::new();
-    for task in &deep {
-        let stack = stacks.stack(task, false, &mut vmc_unwind::Cache::new());
-        frames.extend(stack.frames.iter().map(|frame| format!("{frame:?}")));
-    }
-    (names, frames)
+    let threads: Vec<_> = tasks
+        .iter()
+        .flat_map(|task| task.threads().unwrap())
+        .map(|thread| thread.unwrap())
+        .filter(|thread| all || thread.name().is_ok_and(|name| name == "deep"))
+        .collect();
+    let stacks = linux.stacks(&threads);
+    let mut cache = vmc_unwind::Cache::new();
+    let frames = threads.iter().map(|thread| format!("{:?}", stacks.stack(thread, false, &mut cache).frames));
+    (names, frames.collect())
 }
 
 fn holds(truth: &Value, names: &BTreeMap<u32, String>) {
@@ -51,13 +52,13 @@ fn a_held_guest_is_what_its_image_is() {
     let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", false) else { return };
     let truth = guest.truth();
     let image = guest.image();
-    let expected = seen(&image, &image);
-    assert!(expected.1.len() > 40, "{}", expected.1.len());
+    let expected = seen(&image, &image, false);
+    assert!(!expected.1.is_empty());
     holds(&truth, &expected.0);
     for process in [false, true] {
         let options = ConnectOptions { process, ..ConnectOptions::default() };
         let gdb = Gdb::connect(&guest.stub(), &options).unwrap();
-        let found = seen(&gdb, &gdb);
+        let found = seen(&gdb, &gdb, false);
         assert_eq!(found, expected, "by the process: {process}");
         let facts = gdb.facts();
         if process && facts.pid.is_none() {
@@ -75,26 +76,71 @@ fn a_running_guest_is_read_from_its_process() {
     let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", true) else { return };
     guest.wait_for("running", Duration::from_secs(5)).unwrap();
     let gdb = Gdb::connect(&guest.stub(), &ConnectOptions::default()).unwrap();
-    let (stopped, _) = seen(&gdb, &gdb);
-    assert_eq!(guest.status(), "paused");
-    gdb.resume().unwrap();
-    assert_eq!(guest.status(), "running");
     if gdb.facts().pid.is_none() {
         return common::skip("QEMU's memory may not be read by this user");
     }
-    // New bytes each time, and the guest runs on.
-    gdb.forget();
-    let mut page = [0; 4096];
-    gdb.read(PhysAddr::new(0x10_0000), &mut page).unwrap();
+    // It runs on from attaching on, and is found and read while it does; registers of the same moment are kept.
+    assert!(gdb.running());
     assert_eq!(guest.status(), "running");
+    assert!(gdb.facts().warnings.is_empty(), "{:?}", gdb.facts().warnings);
+    let at_first = gdb.registers(0).unwrap();
+    let linux = Linux::open(&gdb, &gdb).unwrap();
+    assert_eq!(linux.facts().release, guest.truth()["uname"]["release"]);
+    drop(linux);
+    assert_eq!(gdb.registers(0).unwrap(), at_first);
+    // New registers take a stop, which is over when they are there.
+    let mut moments = BTreeSet::new();
+    for _ in 0..50 {
+        gdb.forget();
+        let both = [gdb.registers(0).unwrap(), gdb.registers(1).unwrap()];
+        assert!(gdb.running());
+        moments.insert(format!("{both:?}"));
+        let mut page = [0; 4096];
+        gdb.read(PhysAddr::new(0x10_0000), &mut page).unwrap();
+    }
+    assert!(moments.len() > 1, "always the same registers");
+    assert_eq!(guest.status(), "running");
+    // A monitor's line too.
+    let mut gdb = gdb;
+    assert!(vmc_qmp::hmp::Monitor::hmp(&mut gdb, "info status").unwrap().contains("paused"));
+    assert_eq!(guest.status(), "running");
+    // Somebody else pauses it meanwhile: from then on it is not ours to let go.
+    guest.qmp("stop", serde_json::json!({}));
     gdb.stop().unwrap();
+    gdb.registers(0).unwrap();
+    gdb.resume().unwrap();
     assert_eq!(guest.status(), "paused");
-    let (again, _) = seen(&gdb, &gdb);
-    assert_eq!(again.len(), stopped.len());
-    holds(&guest.truth(), &again);
-    // Somebody else lets it run, and stops it again: it is not ours to resume, nor to hold.
+    guest.qmp("cont", serde_json::json!({}));
     drop(gdb);
     guest.wait_for("running", Duration::from_secs(5)).unwrap();
+}
+
+/// A guest that we have stopped is what QEMU itself writes of it at that moment: every process, every frame of every thread.
+#[test]
+fn a_guest_that_was_stopped_while_it_ran_is_what_its_dump_is() {
+    let Some(mut guest) = Guest::incoming("x86_64-6.1-pti", true) else { return };
+    guest.wait_for("running", Duration::from_secs(5)).unwrap();
+    for process in [true, false] {
+        let options = ConnectOptions { process, ..ConnectOptions::default() };
+        let gdb = Gdb::connect(&guest.stub(), &options).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        gdb.stop().unwrap();
+        assert_eq!(guest.status(), "paused");
+        let dump = guest.folder().join(format!("dump-{process}.elf"));
+        let protocol = format!("file:{}", dump.display());
+        guest.qmp("dump-guest-memory", serde_json::json!({"paging": false, "protocol": protocol}));
+        let image = common::image(&dump);
+        for index in 0..gdb.count() {
+            assert_eq!(gdb.registers(index).unwrap(), image.registers(index).unwrap(), "vCPU {index}");
+        }
+        let expected = seen(&image, &image, true);
+        assert!(expected.1.len() > 40, "{}", expected.1.len());
+        assert_eq!(seen(&gdb, &gdb, true), expected, "by the process: {process}");
+        holds(&guest.truth(), &expected.0);
+        std::fs::remove_file(dump).unwrap();
+        gdb.detach().unwrap();
+        guest.wait_for("running", Duration::from_secs(5)).unwrap();
+    }
 }
 
 #[test]

@@ -17,7 +17,9 @@
 //!
 //! # What it needs
 //! Linux 5.3 or later, and the right to trace the process: root, `CAP_SYS_PTRACE`, or the same user where Yama allows it
-//! (`kernel.yama.ptrace_scope`). A thread under a seccomp filter needs `CAP_SYS_ADMIN` for injection. x86_64 is tested; aarch64 is
+//! (`kernel.yama.ptrace_scope`). Where it may take a real-time priority (root, `CAP_SYS_NICE`), the thread that attaches or holds a
+//! guest has the lowest of these meanwhile, for at most 100 ms at a time, so that the guest is held as briefly on a busy host as on a
+//! quiet one; elsewhere a hold may take some ticks of the clock longer. A thread under a seccomp filter needs `CAP_SYS_ADMIN` for injection. x86_64 is tested; aarch64 is
 //! written by the kernel's interfaces and **has not been run**.
 //!
 //! # What it is not for

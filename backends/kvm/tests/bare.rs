@@ -95,6 +95,27 @@ fn a_page_that_is_not_filled_is_not_believed() {
 }
 
 #[test]
+fn without_injection_a_vcpu_that_is_paused_meanwhile_is_told_by_its_last_exit() {
+    let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2", "--seccomp"]) else { return };
+    let machine = Machine::attach(bare.pid(), &no_inject()).unwrap();
+    assert_eq!(bare.tell("pause")["paused"], true);
+    let until = Instant::now() + Duration::from_secs(5);
+    while machine.running() {
+        assert!(Instant::now() < until, "it does not pause");
+    }
+    for _ in 0..20 {
+        machine.stop().unwrap();
+        assert_all(&bare, &machine);
+        assert_eq!(machine.how(), "kvm_run");
+        machine.resume().unwrap();
+    }
+    drop(machine);
+    bare.assert_untouched();
+    bare.tell("resume");
+    bare.assert_counting();
+}
+
+#[test]
 fn a_guest_that_is_paused_meanwhile_is_read_by_injection() {
     let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
     let machine = Machine::attach(bare.pid(), &inject()).unwrap();

@@ -99,7 +99,7 @@ fn a_sampled_guest_loses_little() {
     let machine = Machine::attach(bare.pid(), &AttachOptions::default()).unwrap();
     let mut rate = |sampled: bool| {
         let (start, before) = (Instant::now(), bare.counter(0));
-        while start.elapsed() < Duration::from_millis(1500) {
+        while start.elapsed() < Duration::from_millis(200) {
             std::thread::sleep(Duration::from_micros(10_101));
             if sampled {
                 machine.stop().unwrap();
@@ -109,13 +109,14 @@ fn a_sampled_guest_loses_little() {
         }
         (bare.counter(0) - before) as f64 / start.elapsed().as_secs_f64()
     };
-    let mut lost: Vec<f64> = (0..5)
+    // In short turns, so that what else the machine does meets both alike.
+    let mut lost: Vec<f64> = (0..40)
         .map(|_| {
             let free = rate(false);
             1.0 - rate(true) / free
         })
         .collect();
     lost.sort_by(f64::total_cmp);
-    println!("lost at 99 Hz: {lost:.3?}");
-    assert!(lost[0] < 0.5, "even the best of five runs lost {:.0} %", lost[0] * 100.0);
+    println!("lost at 99 Hz: median {:.4}, quarters {:.4} {:.4}", lost[20], lost[10], lost[30]);
+    assert!(lost[10] < 0.5, "three quarters of all turns lost over {:.0} %", lost[10] * 100.0);
 }

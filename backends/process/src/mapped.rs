@@ -6,7 +6,9 @@
 //! to whoever had the handler before, as `vmc_dump::say_when_lost`.
 //!
 //! Memory that the guest never touched has no pages in such a file, and looking at it through a mapping would make some: a look
-//! at all of a large guest could take the host's memory. Long reads that meet such holes are read from the file instead.
+//! at all of a large guest could take the host's memory, and a page that its monitor has yet to fill (userfaultfd) would be there
+//! already, empty. So nothing is looked at through the mapping that was not found to be there: short reads read the file, which
+//! costs the same and gives holes as zeros; long ones do so where they meet a hole.
 #![allow(
     unsafe_code,
     reason = "copies out of shared memory and signal handlers are unsafe by nature; see SAFETY below"
@@ -14,6 +16,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::ptr;
 use std::sync::OnceLock;
@@ -22,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::cache::PAGE;
 
@@ -48,7 +52,7 @@ static KNOWN: [Known; MOST] = [const {
 /// What SIGBUS did before.
 static BEFORE: OnceLock<SigAction> = OnceLock::new();
 
-/// Reads from this length on ask for holes first.
+/// Reads from this length on use the mapping, and ask for holes first.
 const LONG: usize = 16 << 10;
 
 /// And ask for so many bytes at a time.
@@ -59,6 +63,8 @@ pub(crate) struct Mapped {
     file: File,
     offset: u64,
     map: MmapRaw,
+    /// Does the system tell us which pages are there?
+    tells: bool,
     known: &'static Known,
 }
 
@@ -82,7 +88,8 @@ impl Mapped {
                 known.lost.store(false, Ordering::Release);
                 known.start.store(map.as_ptr().addr(), Ordering::Release);
                 known.len.store(map.len(), Ordering::Release);
-                Ok(Self { file, offset, map, known })
+                let tells = tells_what_is_there(&file);
+                Ok(Self { file, offset, map, tells, known })
             }
             Err(error) => {
                 known.taken.store(false, Ordering::Release);
@@ -97,17 +104,14 @@ impl Mapped {
         if !fits || self.known.lost.load(Ordering::Acquire) {
             return false;
         }
-        let long = buf.len() >= LONG;
+        let long = self.tells && buf.len() >= LONG;
         let mut offset = offset;
         for chunk in buf.chunks_mut(CHUNK) {
-            if long && !self.is_all_there(offset, chunk.len()) {
-                let at = self.offset.saturating_add(offset as u64);
-                if self.file.read_exact_at(chunk, at).is_err() {
-                    return false;
-                }
-            } else {
+            if long && self.is_all_there(offset, chunk.len()) {
                 // SAFETY: `offset` and the bytes behind it lie in the mapping, which lives as long as `self`.
                 unsafe { copy(self.map.as_ptr().add(offset), chunk) };
+            } else if self.file.read_exact_at(chunk, self.offset.saturating_add(offset as u64)).is_err() {
+                return false;
             }
             offset += chunk.len();
         }
@@ -131,6 +135,13 @@ impl Mapped {
         };
         asked == 0 && resident.iter().all(|page| page & 1 == 1)
     }
+}
+
+/// Does `mincore` tell us which pages of a file are there? Of a file that is neither ours nor may be written by us it says that
+/// all of them are.
+fn tells_what_is_there(file: &File) -> bool {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 impl Drop for Mapped {
@@ -244,6 +255,10 @@ mod tests {
         file.set_len(4096).unwrap();
         assert!(!mapped.copy(1 << 20, &mut vec![0; 1 << 20]), "a long read looks first");
         assert!(!mapped.copy(1 << 20, &mut buf));
+        assert!(mapped.copy(0, &mut buf) && buf == [7; 64]);
+        // As where it shrinks between the look and the copy.
+        // SAFETY: within the mapping.
+        unsafe { copy(mapped.map.as_ptr().add(1 << 20), &mut buf) };
         assert!(!mapped.copy(0, &mut buf), "what is lost stays so");
         assert!(other.copy(0, &mut buf) && buf == [7; 64], "what is still there is there");
         // The place is free again for another mapping, which is not lost.
@@ -257,10 +272,12 @@ mod tests {
         let file = file(&[7; 4096]);
         file.set_len(64 << 20).unwrap();
         let mapped = Mapped::new(file.try_clone().unwrap(), 0, 64 << 20).unwrap();
-        let mut buf = vec![1; 2 << 20];
-        for at in (0..64 << 20).step_by(2 << 20) {
-            assert!(mapped.copy(at, &mut buf));
-            assert!(buf[4096..].iter().all(|byte| *byte == 0) && buf[0] == if at == 0 { 7 } else { 0 });
+        for len in [2 << 20, 16 << 10, 4096 + 8] {
+            let mut buf = vec![1; len];
+            for at in (0..64 << 20).step_by(len.next_power_of_two()) {
+                assert!(mapped.copy(at, &mut buf));
+                assert!(buf[4096..].iter().all(|byte| *byte == 0) && buf[0] == if at == 0 { 7 } else { 0 });
+            }
         }
         assert!(file.metadata().unwrap().blocks() <= 8, "{}", file.metadata().unwrap().blocks());
     }

@@ -12,7 +12,8 @@ use vmc::{PhysAddr, PhysError, PhysMemory, Region};
 
 use crate::cache::{PAGE, PageCache};
 use crate::error::ProcessError;
-use crate::layout::{Layout, Piece};
+use crate::layout::Layout;
+use crate::maps::Map;
 use crate::proc;
 use crate::segments::{self, Segment};
 
@@ -56,13 +57,13 @@ impl ProcessMemory {
         let mem = File::open(format!("/proc/{pid}/mem"))
             .map_err(|error| ProcessError::io(pid, "the memory", error))?;
         let regions = layout.regions();
-        let (segments, mapped) = segments::of(pid, &layout.pieces, &proc::maps(pid)?);
+        let (segments, mapped) = segments::of(pid, &layout.pieces, &maps(pid)?);
         let how = match mapped {
             0 => "process_vm_readv",
             bytes if bytes == layout.total() => "mapped",
             _ => "partly mapped, else process_vm_readv",
         };
-        try_each_piece(&mem, pid, &layout.pieces)?;
+        try_each(&mem, pid, &segments)?;
         let pid = nix::unistd::Pid::from_raw(raw.as_raw_nonzero().get());
         Ok(Self { pid, mem, pidfd, segments, how, regions, cache: PageCache::new() })
     }
@@ -201,17 +202,26 @@ fn from_mapped(segment: &Segment, offset: u64, buf: &mut [u8]) -> bool {
     })
 }
 
-/// Reads the first and the last byte of each piece.
-fn try_each_piece(mem: &File, pid: u32, pieces: &[Piece]) -> Result<(), ProcessError> {
-    for piece in pieces {
-        for offset in [0, piece.len.saturating_sub(1)] {
-            let host = piece.host.saturating_add(offset);
+/// What the process has mapped, with flags where it may have memory that it fills on demand: to have all flags told takes the
+/// kernel a look at every page of the guest.
+fn maps(pid: u32) -> Result<Vec<Map>, ProcessError> {
+    match proc::descriptors(pid, "anon_inode:[userfaultfd]") {
+        Ok(found) if found.is_empty() => proc::maps(pid),
+        _ => proc::maps_with_flags(pid),
+    }
+}
+
+/// Reads the first and the last byte of each segment that the process is to be asked for: of the others nothing is touched there.
+fn try_each(mem: &File, pid: u32, segments: &[Segment]) -> Result<(), ProcessError> {
+    for segment in segments.iter().filter(|segment| segment.mapped.is_none()) {
+        for offset in [0, segment.len.saturating_sub(1)] {
+            let host = segment.host.saturating_add(offset);
             match mem.read_at(&mut [0], host) {
                 Ok(1) => {}
                 Ok(_) => return Err(ProcessError::Gone { pid }),
                 // EINVAL: no user's address.
                 Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EIO | nix::libc::EINVAL)) => {
-                    let guest = piece.guest.get().saturating_add(offset);
+                    let guest = segment.guest.get().saturating_add(offset);
                     return Err(ProcessError::NotMapped { pid, host, guest });
                 }
                 Err(error) => return Err(ProcessError::io(pid, "the memory", error)),

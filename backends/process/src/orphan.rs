@@ -4,7 +4,8 @@
 //! A client that has stopped a guest over a socket and is then killed leaves the guest stopped for ever. So before it stops it, it
 //! [spawns](Orphan::spawn) a small process in a session of its own that holds the same socket, and [arms](Orphan::arm) it with
 //! the bytes that let the guest run again. When the client's end of their connection closes, however that came about, the bytes
-//! are sent, an answer is awaited, and the process ends.
+//! are sent, an answer is awaited, and the process ends. Where it depends on something whether the guest may run, that is
+//! [asked](Question) first.
 #![allow(
     unsafe_code,
     reason = "fork, and leaving the forked process, are unsafe by nature; see SAFETY below"
@@ -26,7 +27,18 @@ use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pid
 /// The most that an order may hold: what is sent and what is awaited.
 pub const MAX_ORDER: usize = 1024;
 /// How long the process tries to be heard once it is alone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is asked before anything is said, in a protocol of lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// What is sent.
+    pub bytes: &'a [u8],
+    /// What is in the line that answers it, and in no other.
+    pub mark: &'a [u8],
+    /// What has to be in that line too; else nothing more is said.
+    pub needs: &'a [u8],
+}
 
 /// A process that speaks on a socket when this one has died.
 ///
@@ -71,8 +83,20 @@ impl Orphan {
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for more than [`MAX_ORDER`] bytes; what the system says where the process is gone.
     pub fn arm(&self, bytes: &[u8], until: &[u8]) -> io::Result<()> {
-        let until_len = u8::try_from(until.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let message = [&[until_len], until, bytes].concat();
+        self.arm_asking(Question { bytes: b"", mark: b"", needs: b"" }, bytes, until)
+    }
+
+    /// As [`arm`](Self::arm), but `bytes` are sent only where the answer to the question allows it.
+    ///
+    /// # Errors
+    /// As [`arm`](Self::arm).
+    pub fn arm_asking(&self, question: Question<'_>, bytes: &[u8], until: &[u8]) -> io::Result<()> {
+        let mut message = Vec::new();
+        for part in [until, question.mark, question.needs, question.bytes] {
+            message.push(u8::try_from(part.len()).map_err(|_| io::ErrorKind::InvalidInput)?);
+            message.extend_from_slice(part);
+        }
+        message.extend_from_slice(bytes);
         if message.len() > MAX_ORDER {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -127,18 +151,26 @@ fn child(socket: RawFd, control: RawFd) -> ! {
             Err(_) => break,
         }
     }
-    if let Some((until, bytes)) = parted(order.get(..len).unwrap_or_default()) {
-        speak(socket, bytes, until);
+    if let Some((until, question, bytes)) = parted(order.get(..len).unwrap_or_default()) {
+        let end = Instant::now() + PATIENCE;
+        if question.bytes.is_empty() || ask(socket, question, end) {
+            speak(socket, bytes, until, end);
+        }
     }
     // SAFETY: ends the process without running what the parent registered for its own end.
     unsafe { libc::_exit(0) }
 }
 
-/// An order's parts: what is awaited, and what is sent.
-fn parted(order: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (until_len, rest) = order.split_first()?;
-    let (until, bytes) = rest.split_at_checked(usize::from(*until_len))?;
-    (!bytes.is_empty()).then_some((until, bytes))
+/// An order's parts: what is awaited, what is asked first, and what is sent.
+fn parted(order: &[u8]) -> Option<(&[u8], Question<'_>, &[u8])> {
+    let mut rest = order;
+    let mut parts = [b"".as_slice(); 4];
+    for slot in &mut parts {
+        let (len, behind) = rest.split_first()?;
+        (*slot, rest) = behind.split_at_checked(usize::from(*len))?;
+    }
+    let [until, mark, needs, bytes] = parts;
+    (!rest.is_empty()).then_some((until, Question { bytes, mark, needs }, rest))
 }
 
 /// Closes every descriptor but two: of what else the parent had open, nothing is to be kept open by us.
@@ -159,18 +191,64 @@ fn close_all_but(one: RawFd, other: RawFd) {
     }
 }
 
-/// Sends `bytes`, and waits until `until` has come back.
-fn speak(socket: BorrowedFd<'_>, mut bytes: &[u8], until: &[u8]) {
-    let end = Instant::now() + PATIENCE;
+/// Sends `bytes`; false where that fails.
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8], end: Instant) -> bool {
     while !bytes.is_empty() {
         if !ready(socket, PollFlags::OUT, end) {
-            return;
+            return false;
         }
         match send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => return,
+            Err(_) => return false,
         }
+    }
+    true
+}
+
+/// Asks, and waits for the line that answers: does it allow to go on?
+fn ask(socket: BorrowedFd<'_>, question: Question<'_>, end: Instant) -> bool {
+    if !send_all(socket, question.bytes, end) {
+        return false;
+    }
+    let has = |line: &[u8], what: &[u8]| what.is_empty() || line.windows(what.len()).any(|part| part == what);
+    // Of lines that are longer, which are others, the end is kept.
+    let mut line = [0; MAX_ORDER];
+    let mut len = 0;
+    let mut came = [0; MAX_ORDER];
+    while ready(socket, PollFlags::IN, end) {
+        let got = match recv(socket, came.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return false,
+            Ok((got, _)) => got,
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            Err(_) => return false,
+        };
+        for &byte in came.get(..got).unwrap_or_default() {
+            if byte == b'\n' {
+                let whole = line.get(..len).unwrap_or_default();
+                if has(whole, question.mark) {
+                    return has(whole, question.needs);
+                }
+                len = 0;
+                continue;
+            }
+            if len == line.len() {
+                line.copy_within(MAX_ORDER / 2.., 0);
+                len = MAX_ORDER - MAX_ORDER / 2;
+            }
+            if let Some(slot) = line.get_mut(len) {
+                *slot = byte;
+            }
+            len += 1;
+        }
+    }
+    false
+}
+
+/// Sends `bytes`, and waits until `until` has come back.
+fn speak(socket: BorrowedFd<'_>, bytes: &[u8], until: &[u8], end: Instant) {
+    if !send_all(socket, bytes, end) {
+        return;
     }
     // The end of what came before is kept: the words may come in two pieces.
     let mut window = [0; 2 * MAX_ORDER];
@@ -200,7 +278,7 @@ fn ready(socket: BorrowedFd<'_>, what: PollFlags, end: Instant) -> bool {
         if left.is_zero() {
             return false;
         }
-        // At most 10 seconds, which fits.
+        // At most a minute, which fits.
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut [PollFd::from_borrowed_fd(socket, what)], Some(&timeout)) {
             Ok(0) => return false,

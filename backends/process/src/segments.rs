@@ -82,7 +82,7 @@ struct Shared {
 
 impl Shared {
     fn mapped(&mut self, index: usize, map: &Map) -> Option<Arc<Mapped>> {
-        if !map.shared || map.inode == 0 || map.is_device() {
+        if !map.shared || map.inode == 0 || map.is_device() || is_filled_on_demand(map) {
             return None;
         }
         if let Some((_, mapped)) = self.opened.iter().find(|(number, _)| *number == index) {
@@ -97,6 +97,12 @@ impl Shared {
         self.opened.push((index, mapped.clone()));
         mapped
     }
+}
+
+/// Does the process fill it page by page, as it is asked for (userfaultfd: `um` where pages are missing, `ui` where they are not
+/// final)? What has not come yet is no hole in it, though it is one in its file.
+fn is_filled_on_demand(map: &Map) -> bool {
+    map.has("um") || map.has("ui")
 }
 
 /// The file behind a mapping: by the mapping itself, which only some may open, or by a descriptor of the process.

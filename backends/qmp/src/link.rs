@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use vmc::{LiveError, Registers, VcpuError};
-use vmc_process::orphan::Orphan;
+use vmc_process::orphan::{Orphan, Question};
 
 use crate::connection::Connection;
 use crate::error::CommandError;
@@ -12,11 +12,20 @@ use crate::hmp::{self, MonitorError};
 use crate::message::{Done, Nothing};
 use crate::note;
 
-/// What is sent for us when we are killed. A line that we had sent half of is ended by a byte that no JSON has, after which QEMU's
+/// The state of a machine that was stopped by us, and that may go on; of others it may not be known whose they are by now: one that
+/// has moved to another host would run twice.
+const PAUSED: &str = "paused";
+/// What is asked for us when we are killed. A line that we had sent half of is ended by a byte that no JSON has, after which QEMU's
 /// parser begins anew.
-const LAST_WORDS: &[u8] = b"\xff\n{\"execute\": \"cont\", \"id\": \"vmc-guardian\"}\n";
+const QUESTION: Question<'_> = Question {
+    bytes: b"\xff\n{\"execute\": \"query-status\", \"id\": \"vmc-guardian-asks\"}\n",
+    mark: b"\"vmc-guardian-asks\"",
+    needs: b"\"paused\"",
+};
+/// And sent where it is paused.
+const LAST_WORDS: &[u8] = b"{\"execute\": \"cont\", \"id\": \"vmc-guardian\"}\n";
 /// What is in the answer to that, and in no other.
-const ANSWER: &[u8] = b"vmc-guardian";
+const ANSWER: &[u8] = b"\"vmc-guardian\"";
 
 /// A connection, and what we hold by it.
 #[derive(Debug)]
@@ -28,7 +37,7 @@ pub(crate) struct Link {
     stop_timeout: Duration,
     /// Have we stopped the guest?
     held: bool,
-    /// Did a stop come too late, and is it not known yet that it was taken back?
+    /// May a stop come about that we gave up, and is it not known yet that it was taken back?
     owed: bool,
     /// Who lets it go when we are killed.
     orphan: Option<Orphan>,
@@ -77,14 +86,12 @@ impl Link {
         Ok(true)
     }
 
-    /// A stop that failed may still come about: QEMU is told to go on after it.
+    /// A stop that failed may still come about: it is taken back as soon as QEMU answers. Whoever is armed stays so until then.
     fn take_back(&mut self, why: &CommandError) {
-        match why {
-            // Whoever is armed stays so: what we send now may be thrown away when we end too soon.
-            CommandError::Live(LiveError::Silent { .. }) => {
-                self.owed = self.connection.send("cont", Nothing {}, None).is_ok();
-            }
-            _ => self.disarm(),
+        if matches!(why, CommandError::Refused { .. }) {
+            self.disarm();
+        } else {
+            self.owed = true;
         }
     }
 
@@ -93,14 +100,22 @@ impl Link {
         if !self.held {
             return Ok(());
         }
-        match self.connection.execute_within::<_, Done>("cont", Nothing {}, self.stop_timeout) {
-            Ok(_) => {
-                self.held = false;
-                self.disarm();
-                Ok(())
-            }
-            Err(error) => Err(live(|reason| LiveError::Resume { reason })(error)),
+        let resumed = |reason| LiveError::Resume { reason };
+        let status = self.connection.status().map_err(live(resumed))?;
+        if status.status == PAUSED {
+            self.cont().map_err(live(resumed))?;
         }
+        self.held = false;
+        self.disarm();
+        if status.running || status.status == PAUSED {
+            return Ok(());
+        }
+        let state = hmp::excerpt(&status.status);
+        Err(resumed(format!("it is not paused any more as we left it, but in state `{state}`")))
+    }
+
+    fn cont(&mut self) -> Result<(), CommandError> {
+        self.connection.execute_within::<_, Done>("cont", Nothing {}, self.stop_timeout).map(drop)
     }
 
     pub(crate) fn running(&mut self) -> bool {
@@ -114,9 +129,14 @@ impl Link {
 
     /// What QEMU says of it.
     fn is_running(&mut self) -> Result<bool, CommandError> {
-        let status = self.connection.status()?;
-        // Commands are done in their order: what was sent before this has been done.
-        if std::mem::take(&mut self.owed) {
+        let mut status = self.connection.status()?;
+        // Commands are done in their order: a stop that was sent before this has been done.
+        if self.owed {
+            if status.status == PAUSED {
+                self.cont()?;
+                status = self.connection.status()?;
+            }
+            self.owed = false;
             self.disarm();
         }
         Ok(status.running)
@@ -169,13 +189,13 @@ impl Link {
 
     fn arm(&mut self) -> std::io::Result<()> {
         if let Some(orphan) = &self.orphan
-            && orphan.arm(LAST_WORDS, ANSWER).is_ok()
+            && orphan.arm_asking(QUESTION, LAST_WORDS, ANSWER).is_ok()
         {
             return Ok(());
         }
         // The first stop, or the process was ended by somebody.
         let orphan = Orphan::spawn(self.connection.as_fd())?;
-        orphan.arm(LAST_WORDS, ANSWER)?;
+        orphan.arm_asking(QUESTION, LAST_WORDS, ANSWER)?;
         self.orphan = Some(orphan);
         Ok(())
     }

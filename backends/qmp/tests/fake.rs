@@ -225,10 +225,15 @@ fn a_refused_stop_is_passed_on_and_nothing_is_held() {
 fn a_machine_that_ends_under_us_is_gone() {
     for after in ["stop", "cont", "info registers"] {
         let fake = Fake::new(Box::new(move |socket| {
+            let mut status = "running";
             serve(socket, |command| match command["execute"].as_str().unwrap() {
                 name if name == after => None,
                 "query-status" => {
-                    Some(line(command, json!({"return": {"status": "running", "running": true}})))
+                    Some(line(command, json!({"return": {"status": status, "running": status == "running"}})))
+                }
+                "stop" => {
+                    status = "paused";
+                    Some(line(command, answer(command)))
                 }
                 "human-monitor-command"
                     if command["arguments"]["command-line"].as_str().unwrap().starts_with(after) =>
@@ -267,11 +272,14 @@ fn events_and_late_answers_are_passed_over() {
 fn a_client_that_drops_a_guest_it_holds_says_go_on() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let fake = Fake::new(Box::new(move |socket| {
+        let mut running = true;
         serve(socket, |command| {
             let name = command["execute"].as_str().unwrap().to_owned();
             sender.send(name.clone()).unwrap();
-            let running = json!({"return": {"status": "running", "running": true}});
-            Some(line(command, if name == "query-status" { running } else { answer(command) }))
+            running = (running || name == "cont") && name != "stop";
+            let status =
+                json!({"return": {"status": if running { "running" } else { "paused" }, "running": running}});
+            Some(line(command, if name == "query-status" { status } else { answer(command) }))
         });
         // Whoever comes after that would be the process that was armed.
         let mut rest = String::new();
@@ -291,14 +299,17 @@ fn a_client_that_drops_a_guest_it_holds_says_go_on() {
 fn a_stop_that_comes_too_late_is_taken_back() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let fake = Fake::new(Box::new(move |socket| {
+        let mut running = true;
         serve(socket, |command| {
             let name = command["execute"].as_str().unwrap().to_owned();
             sender.send(name.clone()).unwrap();
+            running = (running || name == "cont") && name != "stop";
             match name.as_str() {
                 // As while QEMU waits for a disk: the answer is there later, with all that were asked after it.
                 "stop" => Some(String::new()),
                 "query-status" => {
-                    Some(line(command, json!({"return": {"status": "running", "running": true}})))
+                    let status = if running { "running" } else { "paused" };
+                    Some(line(command, json!({"return": {"status": status, "running": running}})))
                 }
                 _ => Some(line(command, answer(command))),
             }
@@ -313,5 +324,29 @@ fn a_stop_that_comes_too_late_is_taken_back() {
     drop(fake);
     let said: Vec<String> = receiver.iter().collect();
     let stop = said.iter().position(|name| name == "stop").unwrap();
-    assert_eq!(said.get(stop + 1).map(String::as_str), Some("cont"));
+    assert_eq!(said.get(stop + 1..stop + 3).unwrap(), ["query-status", "cont"]);
+}
+
+#[test]
+fn a_machine_that_moved_while_it_was_held_is_not_set_running() {
+    let fake = Fake::new(Box::new(|socket| {
+        let mut status = "running";
+        serve(socket, |command| match command["execute"].as_str().unwrap() {
+            "query-status" => {
+                Some(line(command, json!({"return": {"status": status, "running": status == "running"}})))
+            }
+            name => {
+                assert_ne!(name, "cont", "the guest would have two owners");
+                if name == "stop" {
+                    status = "postmigrate";
+                }
+                Some(line(command, answer(command)))
+            }
+        });
+    }));
+    let guest = connect(&fake.address()).unwrap();
+    guest.stop().unwrap();
+    let error = guest.resume().unwrap_err().to_string();
+    assert!(error.contains("postmigrate"), "{error}");
+    assert_eq!(guest.resume(), Ok(()));
 }

@@ -23,6 +23,9 @@ pub(crate) struct Live {
     /// kvm: a QMP monitor that tells the layout: HOST:PORT or a socket's path
     #[arg(long, global = true, value_parser = check_address, value_name = "ADDRESS")]
     pub(crate) monitor: Option<String>,
+    /// gdb: the addresses that the stub reads are the guest's physical ones, though it has no way to say so (QEMU's says it)
+    #[arg(long, global = true)]
+    pub(crate) physical_stub: bool,
     /// How long the VMM may take for an answer, in seconds
     #[arg(long, global = true, value_parser = seconds, default_value = "5", value_name = "SECONDS")]
     pub(crate) timeout: Duration,

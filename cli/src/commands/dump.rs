@@ -7,20 +7,22 @@ use std::time::Instant;
 use rustix::fs::fstatvfs;
 use serde_json::json;
 use vmc::view::RowErrors;
-use vmc::{Architecture, Region, VirtAddr};
+use vmc::{Architecture, LiveError, Region, VirtAddr};
 use vmc_dump::{CoreWriter, NewFile, Unread};
 use vmc_linux::Linux;
 
 use crate::args::SaveTo;
 use crate::commands::Question;
 use crate::failure::Failure;
-use crate::live::Pause;
+use crate::live::{Pause, gone};
 use crate::notes::Notes;
 use crate::output::object;
 use crate::target::Target;
 
 /// The name of the note in which a kernel's core says what VMCOREINFO does.
 const VMCOREINFO: &[u8] = b"VMCOREINFO";
+/// In how many runs of memory a guest is looked for that may have ended.
+const LOOKS: usize = 16;
 
 /// What is saved.
 struct Saved<'a> {
@@ -116,6 +118,30 @@ impl Saved<'_> {
         bar.finish_and_clear();
         written.map_err(|why| failed(out, &why))
     }
+
+    /// Has the guest lived until it was let go? Nobody knows what was read last of one that has not.
+    fn is_not_gone(&self, let_go: Result<(), LiveError>) -> Result<(), Failure> {
+        let gone = self.target.live().and_then(gone);
+        match (gone, let_go) {
+            (Some(why), _) | (None, Err(why @ LiveError::Gone { .. })) => Err(self.said(why)),
+            // Whether that failed otherwise is asked when everything is said: the core is whole.
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Is the guest still there? What could not be read of one that has ended is not saved as zeros.
+    fn is_there(&self, unread: &Unread) -> Result<(), Failure> {
+        let (Target::Live(guest), Some(why)) = (self.target, unread.first) else { return Ok(()) };
+        guest.forget();
+        let memory = guest.as_memory();
+        let mut regions = memory.regions().iter().filter(|region| region.len > 0).take(LOOKS);
+        if regions.any(|region| memory.read(region.start, &mut [0]).is_ok()) {
+            return Ok(());
+        }
+        let bytes = unread.bytes;
+        Err(self
+            .said(format_args!("it has ended before it was saved: {bytes} bytes could not be read: {why}")))
+    }
 }
 
 /// A failure to write the file.
@@ -156,11 +182,10 @@ pub(crate) fn run(
     }
     let new = saved.begin(core.total(), out)?;
     let unread = saved.write(&core, &new, out);
-    if let Some(pause) = pause {
-        // Whether that failed is asked when everything is said.
-        let _ = pause.end();
-    }
+    let let_go = pause.map_or(Ok(()), |pause| pause.end().map(|_| ()));
+    saved.is_not_gone(let_go)?;
     let unread = unread?;
+    saved.is_there(&unread)?;
     let made = new.file().metadata()?;
     new.keep().map_err(|why| failed(out, &unmade(out, &why)))?;
     if let Some(why) = unread.first {

@@ -1,6 +1,7 @@
 //! Live guests: a question is asked while the guest stands still, as briefly as may be, or again and again while it runs.
 
 mod address;
+mod gone;
 mod open;
 mod pause;
 mod running;
@@ -10,6 +11,7 @@ mod stopped;
 mod tests;
 
 pub(crate) use address::{Named, check_address};
+pub(crate) use gone::gone;
 pub(crate) use open::open;
 pub(crate) use pause::Pause;
 pub(crate) use signals::Blocked;

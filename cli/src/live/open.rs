@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use vmc::LiveGuest;
-use vmc_gdb::Gdb;
+use vmc_gdb::{ConnectError, Gdb};
 use vmc_kvm::Kvm;
 use vmc_qmp::Qmp;
 
@@ -29,9 +29,15 @@ pub(crate) fn open(name: &str, named: &Named, options: &Live) -> Result<Box<dyn 
             let options = vmc_gdb::ConnectOptions {
                 patience: options.timeout,
                 regions: regions.map_err(|why| failed(&why))?,
+                physical: options.physical_stub,
                 ..vmc_gdb::ConnectOptions::default()
             };
-            Ok(Box::new(Gdb::connect(address, &options).map_err(|why| failed(&why))?))
+            let connected = Gdb::connect(address, &options).map_err(|why| match why {
+                ConnectError::VirtualOnly { .. } => failed(&format_args!("{why}: --physical-stub")),
+                ConnectError::NoLayout { .. } => failed(&format_args!("{why}: --layout")),
+                _ => failed(&why),
+            });
+            Ok(Box::new(connected?))
         }
         Named::Qmp(address) => {
             let timeout = options.timeout;

@@ -46,6 +46,8 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
     let began = Instant::now();
     let mut files = KernelFiles::new(&question.args.common.symbols);
     let mut opened = open_running(question, guest, &mut files);
+    // Where the threads on a vCPU stand is asked for only now: finding the kernel took its time.
+    guest.forget();
     let mut best: Option<Try> = None;
     let (mut tries, mut alike) = (0, 0);
     loop {

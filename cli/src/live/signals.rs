@@ -4,7 +4,7 @@
 
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
@@ -17,6 +17,8 @@ use crate::record::Until;
 
 /// What ends the waiting thread itself: a signal that does nothing where nobody waits for it.
 const END: Signal = Signal::SIGURG;
+/// Signals that come within so long are one.
+const ONE_AND_THE_SAME: Duration = Duration::from_millis(500);
 /// How long a stop from the terminal waits until the guest does not stand any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -103,6 +105,7 @@ impl Drop for Watch<'_> {
 /// Waits for signals, until the one that ends it. Where a second one ends the program while the guest stands, the backend's guardian
 /// lets it go.
 fn watch_until(watched: &SigSet, until: &Until) {
+    let mut first: Option<Instant> = None;
     loop {
         match watched.wait() {
             Ok(END) => return,
@@ -110,12 +113,16 @@ fn watch_until(watched: &SigSet, until: &Until) {
                 let _runs = until.standing();
                 let _ = kill(Pid::this(), Signal::SIGSTOP);
             }
-            Ok(signal) if until.over() => {
+            // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
+            Ok(signal) if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => {
                 let _ = SigSet::from(signal).thread_unblock();
                 let _ = raise(signal);
                 return;
             }
-            Ok(_) => until.end(),
+            Ok(_) => {
+                first.get_or_insert_with(Instant::now);
+                until.end();
+            }
             Err(Errno::EINTR) => {}
             Err(_) => return,
         }

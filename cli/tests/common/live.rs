@@ -1,4 +1,5 @@
 //! Live guests for tests: `barekvm` processes, and QEMUs that `guests/run-live` brings up. Each ends with its value.
+#![allow(dead_code, reason = "not every test uses every helper")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -99,15 +100,20 @@ pub(crate) fn unpack(packed: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// A `barekvm` process.
-pub(crate) struct Bare(Talker);
+/// A `barekvm` process. One at a time, but for [`Bare::another`]: their vCPUs take whole processors.
+pub(crate) struct Bare(Talker, Option<MutexGuard<'static, ()>>);
 
 impl Bare {
     /// `barekvm WORDS`, obeying us.
     pub(crate) fn start(words: &[&str]) -> Option<Self> {
-        let mut command = Command::new(barekvm()?);
-        command.args(words).arg("--control");
-        Some(Self(Talker::start(&mut command)))
+        let program = barekvm()?;
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self(Talker::start(Command::new(program).args(words).arg("--control")), Some(alone)))
+    }
+
+    /// One more, as long as this one is there.
+    pub(crate) fn another(&self, words: &[&str]) -> Option<Self> {
+        Some(Self(Talker::start(Command::new(barekvm()?).args(words).arg("--control")), None))
     }
 
     pub(crate) fn pid(&self) -> u64 {
@@ -139,6 +145,18 @@ impl Bare {
     pub(crate) fn ended(&mut self) -> bool {
         self.0.ended()
     }
+}
+
+/// The folder of a guest whose state was saved.
+pub(crate) fn saved() -> Option<PathBuf> {
+    let shared =
+        std::env::var_os("VMC_SHARED").map_or_else(|| top().parent().unwrap().join("shared"), PathBuf::from);
+    let folder = shared.join("guests/x86_64-6.1-pti");
+    if folder.join("state.mig.zst").exists() {
+        return Some(folder);
+    }
+    skip(&format!("the guest x86_64-6.1-pti with its state.mig.zst is not in {}", shared.display()));
+    None
 }
 
 /// A QEMU with a guest that was saved. One at a time: they are measured too.
@@ -219,6 +237,15 @@ impl Qemu {
         self.execute("query-status", &Value::Null)["status"].as_str().unwrap().to_owned()
     }
 
+    /// It runs, or does so soon.
+    pub(crate) fn becomes_running(&self) {
+        let begin = Instant::now();
+        while self.status() != "running" {
+            assert!(begin.elapsed() < Duration::from_secs(5), "the guest is {}", self.status());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// An ELF core of the guest as it is, made by QEMU.
     pub(crate) fn core(&self) -> PathBuf {
         let path = self.folder.join("now.elf");
@@ -270,8 +297,15 @@ impl Seen {
             };
             threads.iter().map(of_thread).collect()
         };
+        // By what they are of: QEMU makes those of its devices anew when a guest is stopped and goes on.
+        let mut descriptors: Vec<String> = list("fd")
+            .iter()
+            .filter_map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok())
+            .map(|link| link.to_string_lossy().split(":[").next().unwrap_or_default().to_owned())
+            .collect();
+        descriptors.sort();
         Self {
-            descriptors: list("fd"),
+            descriptors,
             traced: status(&["TracerPid"]),
             signals: status(&["SigBlk", "SigIgn", "SigCgt", "Seccomp:"]),
             threads,
@@ -296,6 +330,20 @@ impl Seen {
 pub(crate) fn json(words: &[&str]) -> Value {
     let answer = vmc(&[words, &["--format", "json"]].concat()).succeeded();
     serde_json::from_str(&answer.stdout).unwrap_or_else(|why| panic!("{why}: {answer:?}"))
+}
+
+/// All registers that QEMU's core tells are those that `target` tells.
+pub(crate) fn registers_hold(target: &str, core: &str) {
+    let (live, image) = (json(&["registers", target]), json(&["registers", core]));
+    let (live, image) = (live.as_array().unwrap(), image.as_array().unwrap());
+    assert_eq!(live.len(), image.len());
+    for (live, image) in live.iter().zip(image) {
+        let told: Vec<_> = image.as_object().unwrap().iter().filter(|(_, value)| value.is_string()).collect();
+        assert!(told.len() > 20, "{image}");
+        for (name, value) in told {
+            assert_eq!(&live[name], value, "{name} by {target}");
+        }
+    }
 }
 
 /// The same question of two targets, with the same answer.

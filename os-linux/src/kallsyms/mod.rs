@@ -25,7 +25,7 @@ use crate::find::{BANNER, VmcoreInfo};
 use crate::identity::KernelIdentity;
 use crate::image::Image;
 use addresses::Addresses;
-use names::{Names, Starts};
+use names::{Hints, Names};
 use search::{Tables, search};
 
 /// The tables, as VMCOREINFO calls them; in which order they lie has changed with the versions.
@@ -162,18 +162,20 @@ impl<'m> Kallsyms<'m> {
     #[must_use]
     pub fn addresses_of<const N: usize>(&self, wanted: &[&str; N]) -> [Option<VirtAddr>; N] {
         const { assert!(N <= 64) };
-        let starts = Starts::new(wanted, &self.tokens);
+        let hints = Hints::new(wanted, &self.tokens);
         let mut found = [None; N];
-        let mut missing = N;
+        // A bit for each that is not found yet.
+        let mut missing = if N < 64 { (1u64 << N) - 1 } else { u64::MAX };
         for (index, name) in Names::new(&self.names, &self.tokens, self.count).enumerate() {
-            let candidates = name.candidates(&starts);
-            if candidates == 0 {
-                continue;
-            }
-            for (bit, (slot, text)) in found.iter_mut().zip(wanted).enumerate() {
-                if candidates >> bit & 1 == 1 && slot.is_none() && name.is(text) {
+            let mut candidates = name.candidates(&hints) & missing;
+            while candidates != 0 {
+                let bit = candidates.trailing_zeros();
+                candidates &= candidates - 1;
+                if let (Some(slot), Some(text)) = (found.get_mut(bit as usize), wanted.get(bit as usize))
+                    && name.is(text)
+                {
                     *slot = self.addresses.get(index);
-                    missing -= 1;
+                    missing &= !(1 << bit);
                 }
             }
             if missing == 0 {

@@ -21,30 +21,35 @@ pub(super) struct Name<'t> {
     tokens: &'t [Vec<u8>],
 }
 
-/// For each token, which of some names begin with it, a bit a name: most symbols are ruled out by one look.
+/// For each token, which of some names can have it at a place, a bit a name: most symbols are ruled out by two looks.
 #[derive(Debug)]
-pub(super) struct Starts {
+pub(super) struct Hints {
     /// With the token as the first of a symbol: it begins with the type's letter.
     behind_letter: Vec<u64>,
-    /// With the token as the second of a symbol.
+    /// With the token as the second of a symbol whose first is the letter alone.
     whole: Vec<u64>,
+    /// With the token as the last of a symbol.
+    last: Vec<u64>,
 }
 
-impl Starts {
+impl Hints {
     /// Of the first 64 of `names`.
     pub(super) fn new(names: &[&str], tokens: &[Vec<u8>]) -> Self {
-        let begin_with = |start: &[u8]| {
+        let of = |fits: &dyn Fn(&[u8]) -> bool| {
             let numbered = names.iter().take(64).enumerate();
-            let fits = |name: &str| name.as_bytes().starts_with(start) || start.starts_with(name.as_bytes());
-            numbered.fold(0, |mask, (index, name)| mask | u64::from(fits(name)) << index)
+            numbered.fold(0, |mask, (index, name)| mask | u64::from(fits(name.as_bytes())) << index)
         };
+        let begin_with = |start: &[u8]| of(&|name| name.starts_with(start) || start.starts_with(name));
         let behind_letter = tokens.iter().map(|token| match token.get(1..) {
             Some(rest) if !rest.is_empty() => begin_with(rest),
             _ => u64::MAX,
         });
+        // The last may be the first as well, with the letter in front.
+        let end_with = |end: &[u8]| of(&|name| name.ends_with(end) || end.ends_with(name));
         Self {
             behind_letter: behind_letter.collect(),
             whole: tokens.iter().map(|token| begin_with(token)).collect(),
+            last: tokens.iter().map(|token| end_with(token)).collect(),
         }
     }
 }
@@ -102,16 +107,18 @@ impl Name<'_> {
         rest.is_empty() && !letter
     }
 
-    /// A quick look: which of the names that `starts` was made for can it be?
-    pub(super) fn candidates(&self, starts: &Starts) -> u64 {
-        let at = |table: &[u64], index| {
-            self.packed.get(index).and_then(|token| table.get(usize::from(*token))).copied()
-        };
-        match at(&starts.behind_letter, 0) {
+    /// A quick look: which of the names that `hints` were made for can it be?
+    pub(super) fn candidates(&self, hints: &Hints) -> u64 {
+        let of = |table: &[u64], token: &u8| table.get(usize::from(*token)).copied().unwrap_or(u64::MAX);
+        let [first, rest @ ..] = self.packed else { return 0 };
+        let begun = match of(&hints.behind_letter, first) {
             // The first token is the letter alone: the second tells more.
-            Some(u64::MAX) => at(&starts.whole, 1).unwrap_or(u64::MAX),
-            Some(candidates) => candidates,
-            None => 0,
+            u64::MAX => rest.first().map_or(u64::MAX, |second| of(&hints.whole, second)),
+            begun => begun,
+        };
+        match self.packed.last() {
+            Some(last) if begun != 0 => begun & of(&hints.last, last),
+            _ => begun,
         }
     }
 
@@ -152,9 +159,35 @@ mod tests {
         assert_eq!(text, b"Tsys_foo");
         assert!(names[0].is("sys_foo") && !names[0].is("sys_fo") && !names[0].is("sys_fooo"));
         assert!(names[1].is("x") && names[2].is(""));
-        let starts = Starts::new(&["sys_bar", "x", "sys_foo"], &tokens);
-        assert_eq!(names[0].candidates(&starts), 0b101);
-        assert_ne!(names[1].candidates(&starts) & 0b010, 0);
+        let hints = Hints::new(&["sys_bar", "x", "sys_foo", "sys_boo"], &tokens);
+        assert_eq!(names[0].candidates(&hints), 0b1100);
+        // An empty token says nothing.
+        assert_ne!(names[1].candidates(&hints) & 0b010, 0);
+    }
+
+    /// However a name is cut into tokens, it is a candidate for itself.
+    #[test]
+    fn no_name_is_ruled_out_for_itself() {
+        let mut tokens = tokens();
+        for (number, text) in
+            ["Tini", "init", "_task", "Tinit_task", "init_task", "task", "T"].iter().enumerate()
+        {
+            tokens[usize::from(b'\xd0') + number] = text.as_bytes().to_vec();
+        }
+        let hints = Hints::new(&["other", "init_task", "task"], &tokens);
+        for packed in [
+            &[10, b'T', b'i', b'n', b'i', b't', b'_', b't', b'a', b's', b'k'][..],
+            &[3, 0xd0, b't', 0xd2],
+            &[3, b'T', 0xd1, 0xd2],
+            &[1, 0xd3],
+            &[2, 0xd6, 0xd4],
+            &[3, 0xd6, 0xd4, 201],
+            &[4, b'T', 0xd1, b'_', 0xd5],
+        ] {
+            let name = Names::new(packed, &tokens, 1).next().unwrap();
+            assert!(name.is("init_task"), "{packed:?}");
+            assert_ne!(name.candidates(&hints) & 0b010, 0, "{packed:?}");
+        }
     }
 
     #[test]

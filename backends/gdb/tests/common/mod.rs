@@ -7,10 +7,11 @@
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
+pub(crate) mod sample;
 pub(crate) mod server;
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +45,13 @@ pub(crate) fn folder() -> PathBuf {
     let path = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&path).unwrap();
     path
+}
+
+/// The one client of a socket in a folder of its own, which is then gone.
+pub(crate) fn accept_one(listener: &UnixListener, path: &Path) -> UnixStream {
+    let (socket, _) = listener.accept().unwrap();
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    socket
 }
 
 /// A guest under QEMU, ended with the test.
@@ -92,6 +100,10 @@ impl Guest {
 
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn stub(&self) -> String {

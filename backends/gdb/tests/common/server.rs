@@ -313,8 +313,9 @@ pub(crate) fn on_unix<M: PhysMemory + Send + 'static>(machine: Machine<M>) -> (S
     let path = super::folder().join("s");
     let listener = UnixListener::bind(&path).unwrap();
     let (left, hears) = channel();
+    let socket = path.clone();
     std::thread::spawn(move || {
-        let (socket, _): (UnixStream, _) = listener.accept().unwrap();
+        let socket = super::accept_one(&listener, &socket);
         drop(listener);
         let _ = left.send(serve(machine, Box::new(socket)));
     });

@@ -37,7 +37,10 @@ pub(crate) fn why_not(pid: u32) -> String {
     let owner_by_status = field("Uid:").and_then(|ids| ids.split_ascii_whitespace().next()?.parse().ok());
     match owner_by_status.or(owner) {
         Some(owner) if owner != user.as_raw() => {
-            format!("it is user {owner}'s and you are user {user}: run as root, or as that user")
+            format!(
+                "it is user {owner}'s and you are user {user}: run as that user or as root, or give vmc the right (setcap \
+                 cap_sys_ptrace,cap_dac_read_search+ep vmc)"
+            )
         }
         _ if scope > 0 => {
             format!(

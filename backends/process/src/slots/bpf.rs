@@ -149,8 +149,9 @@ pub(super) fn load(program: &Program<'_>) -> Result<OwnedFd, (io::Error, String)
     }
 }
 
-/// Attaches an iterator over the files of the process `pid`; kernels that cannot choose go through all processes' files.
-pub(super) fn link_task(program: &OwnedFd, attach: u32, pid: u32) -> io::Result<OwnedFd> {
+/// Attaches an iterator over the files of the process `pid`; over those of all processes where there is `None`: kernels that
+/// cannot choose (before Linux 6.1) refuse to be told.
+pub(super) fn link_task(program: &OwnedFd, attach: u32, pid: Option<u32>) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         prog_fd: RawFd,
@@ -162,17 +163,21 @@ pub(super) fn link_task(program: &OwnedFd, attach: u32, pid: u32) -> io::Result<
         padding: u32,
     }
     // struct { __u32 tid; __u32 pid; __u32 pid_fd; } task, of union bpf_iter_link_info.
-    let info = [0u32, pid, 0];
+    let info = [0u32, pid.unwrap_or(0), 0];
+    let (iter_info, iter_info_len) = match pid {
+        Some(_) => (info.as_ptr().expose_provenance() as u64, size_of_val(&info) as u32),
+        None => (0, 0),
+    };
     let mut attr = Attr {
         prog_fd: program.as_raw_fd(),
         target_fd: 0,
         attach_type: attach,
         flags: 0,
-        iter_info: info.as_ptr().expose_provenance() as u64,
-        iter_info_len: size_of_val(&info) as u32,
+        iter_info,
+        iter_info_len,
         padding: 0,
     };
-    // SAFETY: `info` lives until the call returns and has the length that is given; a descriptor that is ours is returned.
+    // SAFETY: `info` lives until the call returns and has the length that is given, if any; a descriptor that is ours is returned.
     unsafe { Ok(owned(bpf(LINK_CREATE, &mut attr)?)) }
 }
 

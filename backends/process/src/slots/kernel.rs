@@ -108,7 +108,9 @@ pub(super) fn private_data(host: &Host, pid: u32, fd: i32) -> Result<u64, SlotsE
         flags: 0,
         attach: (TRACE_ITER, host.place),
     })?;
-    let link = bpf::link_task(&program, TRACE_ITER, pid).map_err(|error| system("the iterator", error))?;
+    // A program that looks for the process itself goes through all files.
+    let chosen = host.files.tgid.is_none().then_some(pid);
+    let link = bpf::link_task(&program, TRACE_ITER, chosen).map_err(|error| system("the iterator", error))?;
     let mut iterator = bpf::iterator(&link).map_err(|error| system("the iterator", error))?;
     // It prints nothing; the kernel may ask to be called again after many files.
     let mut nothing = [0; 64];

@@ -72,7 +72,7 @@ fn last_words_are_understood_wherever_the_line_before_ended() {
         connection.execute::<_, Done>("stop", Nothing {}).unwrap();
         assert!(!control.status().unwrap().running);
         let orphan = Orphan::spawn(connection.as_fd()).unwrap();
-        orphan.arm(LAST_WORDS, ANSWER).unwrap();
+        orphan.arm_asking(QUESTION, LAST_WORDS, ANSWER).unwrap();
         connection.send_raw(half.as_bytes());
         // As when we are killed: nobody disarms it.
         drop((orphan, connection));

@@ -147,7 +147,8 @@ fn the_flame_graph_is_well_formed_and_its_widths_are_the_shares() {
     let text = String::from_utf8(out).unwrap();
     assert!(!text.contains("<x>") && !text.contains('\u{1b}') && text.contains("a &lt;guest&gt;"));
     // Every element that is opened is closed, in its order.
-    let body = text.replace(&text[text.find("<![CDATA[").unwrap()..text.find("]]>").unwrap() + 3], "");
+    let (before, script) = text.split_once("<![CDATA[").unwrap();
+    let body = format!("{before}{}", script.split_once("]]>").unwrap().1);
     let tags = Regex::new(r"<(/?)([a-z]+)[^<>]*?(/?)>").unwrap();
     let mut open: Vec<String> = Vec::new();
     for tag in tags.captures_iter(&body) {
@@ -159,10 +160,10 @@ fn the_flame_graph_is_well_formed_and_its_widths_are_the_shares() {
     }
     assert!(open.is_empty(), "{open:?}");
     let width = |name: &str| -> f64 {
-        let at = text.find(&format!("<title>{name}")).unwrap_or_else(|| panic!("{name} has no box"));
-        let rest = &text[at..];
-        let rest = &rest[rest.find(" width=\"").unwrap() + 8..];
-        rest[..rest.find('"').unwrap()].parse().unwrap()
+        let title = format!("<title>{name}");
+        let (_, rest) = text.split_once(&title).unwrap_or_else(|| panic!("{name} has no box"));
+        let (_, width) = rest.split_once(" width=\"").unwrap();
+        width.split_once('"').unwrap().0.parse().unwrap()
     };
     for (name, share) in [("all", 1.0), ("main", 1.0), ("do_syscall_64", 0.7), ("[libc.so.6+0x3000]", 0.3)] {
         assert!((width(name) / width("all") - share).abs() < 0.001, "{name}");

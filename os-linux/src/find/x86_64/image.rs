@@ -8,7 +8,6 @@
 use alloc::vec::Vec;
 
 use vmc::arch::x86_64::{Levels, X86PageTables};
-use vmc::bytes::u64_at;
 use vmc::memory::lend_or_read;
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
 
@@ -79,10 +78,13 @@ pub(crate) fn vmcoreinfo_of(memory: &dyn PhysMemory, tables: &X86PageTables) -> 
         let Ok(bytes) = lend_or_read(memory, chunk.physical, chunk.len as usize, &mut buffer) else {
             continue;
         };
-        for word in bytes.chunks_exact(8) {
-            let pointer = u64_at(word, 0)?;
-            let plausible = pointer & 0xfff == 0 && (LOWEST_KERNEL..START_KERNEL_MAP).contains(&pointer);
-            if plausible
+        let (words, _) = bytes.as_chunks();
+        for word in words {
+            let pointer = u64::from_le_bytes(*word);
+            // One comparison rules out nearly all words.
+            let upper_page = pointer & (LOWEST_KERNEL | 0xfff) == LOWEST_KERNEL;
+            if upper_page
+                && pointer < START_KERNEL_MAP
                 && let Ok(walk) = tables.walk(memory, VirtAddr::new(pointer))
                 && let Some(info) = VmcoreInfo::at(memory, walk.physical)
             {
