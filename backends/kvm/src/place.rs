@@ -112,3 +112,28 @@ fn placed(layout: &Layout, verified: &Verified, warnings: Vec<String>) -> Placed
     }
     Placed { how, ram_bytes: layout.ram_bytes, warnings }
 }
+
+#[cfg(test)]
+mod tests {
+    use vmc::arch::x86_64;
+
+    use super::*;
+
+    #[test]
+    fn a_monitor_of_who_knows_whom_is_not_believed_against_the_guest() {
+        let memory = [0u8; 4096];
+        let layout = Layout::parse(&format!("0x0+0x1000@{:#x}", memory.as_ptr().addr())).unwrap();
+        // Page tables behind the end of memory.
+        let registers = x86_64::Registers { cr0: 0x8000_0001, cr3: 0x5000, cr4: 0x20, ..Default::default() };
+        let registers = [Registers::X86_64(registers)];
+        let choose = |ours| {
+            let candidates =
+                Candidates { layouts: vec![layout.clone()], exact: true, ours, warnings: Vec::new() };
+            candidates.choose(std::process::id(), "x", &registers)
+        };
+        let (_, placed) = choose(true).unwrap();
+        assert_eq!(placed.warnings.len(), 1);
+        let error = choose(false).unwrap_err().to_string();
+        assert!(error.contains("contradicts") && error.contains("0x5000"), "{error}");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Bare;
@@ -233,6 +234,58 @@ fn a_vcpu_that_comes_late_is_noticed() {
     machine.stop().unwrap();
     assert_eq!(machine.count(), 2);
     bare.assert_registers(0, &machine.registers(0).unwrap());
+}
+
+#[test]
+fn a_flood_of_signals_holds_nobody_up() {
+    let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
+    let pid = Pid::from_raw(bare.pid() as i32);
+    let machine = Machine::attach(bare.pid(), &inject()).unwrap();
+    let over = AtomicBool::new(false);
+    let held = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    kill(pid, Signal::SIGUSR1).unwrap();
+                }
+            });
+        }
+        let mut held = 0;
+        for _ in 0..100 {
+            let start = Instant::now();
+            match machine.stop() {
+                Ok(()) => {
+                    assert_all(&bare, &machine);
+                    held += 1;
+                }
+                Err(error) => assert!(error.to_string().contains("in time"), "{error}"),
+            }
+            machine.resume().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        }
+        over.store(true, Ordering::Relaxed);
+        held
+    });
+    assert!(held > 0, "never held");
+    drop(machine);
+    bare.assert_untouched();
+    bare.assert_counting();
+}
+
+#[test]
+fn who_does_not_hold_in_time_holds_nothing() {
+    let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
+    let mut options = inject();
+    options.patience = Duration::ZERO;
+    let machine = Machine::attach(bare.pid(), &options).unwrap();
+    for _ in 0..20 {
+        let error = machine.stop().unwrap_err().to_string();
+        assert!(error.contains("in time") && !machine.held(), "{error}");
+        assert!(machine.registers(0).is_err());
+    }
+    bare.assert_counting();
+    drop(machine);
+    bare.assert_untouched();
 }
 
 #[test]

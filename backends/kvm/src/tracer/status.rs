@@ -15,7 +15,7 @@ pub(super) fn jailed(pid: i32, tid: i32) -> bool {
 
 /// Is `tid` a thread of process `pid`, and that the one that was started then?
 pub(super) fn is_of(pid: i32, started: u64, tid: i32) -> bool {
-    let mut bytes = [0; MOST_BYTES];
+    let mut bytes = [0; 1024];
     if read(pid, tid, "stat", &mut bytes).is_none() {
         return false;
     }
