@@ -20,6 +20,9 @@ use crate::registers::Plan;
 use crate::state::{Local, RUNS, State};
 use crate::stream::Stream;
 
+/// Attaching takes no longer than so many times the patience: a stub could answer each question in the last moment.
+const HANDSHAKE: u32 = 10;
+
 /// A guest behind a GDB stub.
 ///
 /// A guest whose memory is read from the process of its virtual machine monitor runs but between
@@ -67,6 +70,7 @@ impl Gdb {
             .map_err(|source| ConnectError::Connect { peer: name.clone(), source })?;
         step(Step::Connected);
         let mut link = Link::new(stream, name.clone(), options.patience);
+        link.limit(Some(options.patience.saturating_mul(HANDSHAKE)));
         let let_run = |stopped| match options.leave {
             Leave::AsFound => stopped,
             Leave::Running => true,
@@ -127,6 +131,7 @@ impl Gdb {
             state.local = Local::Off;
         }
         step(Step::Attached);
+        state.link.limit(None);
         let mut gdb = Self { state: Mutex::new(state), threads, layout, plan, vmm, peer: name, warnings };
         if stops > 0 && options.leave != Leave::Stopped {
             gdb.run_on()?;

@@ -34,6 +34,8 @@ pub(crate) struct Link {
     last: Vec<u8>,
     peer: String,
     patience: Duration,
+    /// When all waits end, if that is sooner than their own patience.
+    deadline: Option<Instant>,
     /// How many questions may be on their way.
     window: usize,
     /// Stop replies that nobody asked for, so far.
@@ -55,6 +57,7 @@ impl Link {
             last: Vec::new(),
             peer,
             patience,
+            deadline: None,
             window: 1,
             stops: 0,
             unsure: false,
@@ -66,8 +69,15 @@ impl Link {
         &self.peer
     }
 
-    pub(crate) const fn patience(&self) -> Duration {
-        self.patience
+    /// When a wait that begins now ends.
+    pub(crate) fn until(&self) -> Instant {
+        let until = Instant::now() + self.patience;
+        self.deadline.map_or(until, |deadline| until.min(deadline))
+    }
+
+    /// Has all waits end after this time, whatever comes; `None`: each has its own patience alone.
+    pub(crate) fn limit(&mut self, most: Option<Duration>) {
+        self.deadline = most.map(|most| Instant::now() + most);
     }
 
     pub(crate) const fn stream(&self) -> &Stream {
@@ -113,7 +123,7 @@ impl Link {
         found: &mut dyn FnMut(bool),
     ) -> Result<Vec<u8>, LinkError> {
         self.tell(question)?;
-        let until = Instant::now() + self.patience;
+        let until = self.until();
         match self.stream.first_of_packet(until) {
             Ok(Some(byte)) => found(matches!(byte, b'T' | b'S')),
             // What is no packet is told below.
@@ -201,7 +211,7 @@ impl Link {
                 }
                 self.transmit(&packets)?;
             }
-            let until = Instant::now() + self.patience;
+            let until = self.until();
             loop {
                 // Who talks without end has not answered either.
                 let packet = self.receive(until, done + 1 == sent)?.filter(|_| Instant::now() < until);
@@ -224,7 +234,7 @@ impl Link {
 
     /// Waits until nothing more comes, and forgets it.
     pub(crate) fn quiet(&mut self) -> Result<(), LinkError> {
-        let end = Instant::now() + self.patience;
+        let end = self.until();
         for _ in 0..UNASKED {
             if Instant::now() >= end || self.receive(Instant::now() + QUIET, false)?.is_none() {
                 break;
@@ -245,7 +255,7 @@ impl Link {
 
     /// Sends `bytes` as they are.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        let until = Instant::now() + self.patience;
+        let until = self.until();
         let sent = self.stream.send(bytes, until);
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -261,7 +271,7 @@ impl Link {
         if !self.stream.shows_stop() {
             return Ok(false);
         }
-        let until = Instant::now() + self.patience;
+        let until = self.until();
         while let Some(packet) = self.receive(until, false)? {
             if is_stop(&packet) {
                 return Ok(true);

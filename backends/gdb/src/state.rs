@@ -1,7 +1,5 @@
 //! What is going on with a stub that is attached to: its guest held, let run, let go.
 
-use std::time::Instant;
-
 use vmc::Registers;
 use vmc_process::ProcessMemory;
 
@@ -124,7 +122,7 @@ impl State {
     /// Has the stub stop the guest, and waits until it says so.
     fn interrupt(&mut self) -> Result<(), LinkError> {
         self.link.send_raw(&[3])?;
-        let until = Instant::now() + self.link.patience();
+        let until = self.link.until();
         while let Some(packet) = self.link.receive(until, false)? {
             if is_stop(&packet) {
                 return Ok(());
@@ -178,6 +176,7 @@ impl State {
             return Ok(());
         }
         self.released = true;
+        self.link.limit(None);
         self.step(Step::Releasing);
         if self.link.is_lost() {
             // The guardian tries what can be tried, and does not make anybody wait.

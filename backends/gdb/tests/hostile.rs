@@ -123,6 +123,18 @@ fn silence_ends_in_time() {
 }
 
 #[test]
+fn answers_that_come_by_the_byte_end_in_time() {
+    let error = fails(|question, _| {
+        std::thread::sleep(Duration::from_millis(200));
+        match question {
+            _ if question.starts_with("qXfer") => Some(b"m<".to_vec()),
+            _ => Some(usual(question)),
+        }
+    });
+    assert!(error.contains("300 ms"), "{error}");
+}
+
+#[test]
 fn floods_end_in_time() {
     let flood = |what: &'static [u8]| {
         move |_: &str, socket: &mut UnixStream| {

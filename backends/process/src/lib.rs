@@ -15,7 +15,7 @@
 //! Guests whose memory is encrypted or kept from their monitor: there is nothing to be read.
 //!
 //! # Why it is fast
-//! Memory that the monitor shares (memfd, files) is mapped here too; other memory is read in single pages or in large pieces,
+//! Memory that the monitor shares (memfd, files) is mapped here too, unless it is filled on demand (userfaultfd); other memory is read in single pages or in large pieces,
 //! each in the quickest way. What was read stays, up to 16 MiB, until [`ProcessMemory::forget`].
 //!
 //! # Hostile input

@@ -281,4 +281,48 @@ mod tests {
         }
         assert!(file.metadata().unwrap().blocks() <= 8, "{}", file.metadata().unwrap().blocks());
     }
+
+    #[test]
+    fn memory_that_is_filled_on_demand_is_left_to_its_process() {
+        use crate::{Layout, ProcessMemory};
+        use vmc::{PhysAddr, PhysMemory as _};
+        // Source of the numbers: include/uapi/linux/userfaultfd.h.
+        const LEN: usize = 1 << 20;
+        // SAFETY: the call takes a number alone.
+        let fault =
+            unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) } as i32;
+        if fault < 0 {
+            assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "there is no userfaultfd");
+            eprintln!("skipped: there is no userfaultfd");
+            return;
+        }
+        let file = file(&[7; 4096]);
+        file.set_len(LEN as u64).unwrap();
+        file.write_all_at(&[7; 4096], LEN as u64 - 4096).unwrap();
+        let ram = MmapOptions::new().len(LEN).map_raw(&file).unwrap();
+        let at = ram.as_ptr().addr() as u64;
+        let page = [9u8; 4096];
+        let hole = at + (64 << 10);
+        let control = |request: u64, argument: &mut [u64]| {
+            // SAFETY: the arguments have the lengths that the requests have in their numbers.
+            unsafe { libc::ioctl(fault, request as _, argument.as_mut_ptr()) }
+        };
+        assert_eq!(control(0xc018_aa3f, &mut [0xaa, 0, 0]), 0, "UFFDIO_API");
+        assert_eq!(control(0xc020_aa00, &mut [at, LEN as u64, 1, 0]), 0, "UFFDIO_REGISTER, missing pages");
+        let layout = Layout::parse(&format!("0+{LEN}@{at:#x}")).unwrap();
+        let memory = ProcessMemory::open(std::process::id(), &layout).unwrap();
+        assert_eq!(memory.how(), "process_vm_readv");
+        assert_eq!(memory.read_u64(PhysAddr::new(8)).unwrap(), 0x0707_0707_0707_0707);
+        // Mapped before that was known: what is missing is read as it is in the file, and can be filled yet.
+        let mapped = Mapped::new(file, 0, LEN).unwrap();
+        for len in [8, 4096, 128 << 10] {
+            let mut buf = vec![1; len];
+            assert!(mapped.copy(64 << 10, &mut buf) && buf[..8] == [0; 8]);
+        }
+        let from = page.as_ptr().expose_provenance() as u64;
+        assert_eq!(control(0xc028_aa03, &mut [hole, from, 4096, 0, 0]), 0, "UFFDIO_COPY");
+        assert_eq!(memory.read_u64(PhysAddr::new(64 << 10)).unwrap(), 0x0909_0909_0909_0909);
+        // SAFETY: the descriptor is ours.
+        unsafe { libc::close(fault) };
+    }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     stream: Stream,
     peer: String,
     timeout: Duration,
+    /// When all waits end, if that is sooner than their own time.
+    deadline: Option<Instant>,
     next_id: u64,
     /// Why nothing more can be had of it.
     ended: Option<CommandError>,
@@ -54,7 +56,18 @@ impl Connection {
             Err(LineError::Endless) => return Err(not_qmp("a line without end".into())),
             Err(LineError::Io(source)) => return Err(ConnectError::Connect { peer, source }),
         };
-        Ok(Self { stream, peer, timeout, next_id: 1, ended: None, version })
+        Ok(Self { stream, peer, timeout, deadline: None, next_id: 1, ended: None, version })
+    }
+
+    /// Has all waits end after this time, whatever comes; `None`: each has its own time alone.
+    pub(crate) fn limit(&mut self, most: Option<Duration>) {
+        self.deadline = most.map(|most| Instant::now() + most);
+    }
+
+    /// When a wait of that long ends that begins now.
+    fn until(&self, timeout: Duration) -> Instant {
+        let until = Instant::now() + timeout;
+        self.deadline.map_or(until, |deadline| until.min(deadline))
     }
 
     /// The address as it was given.
@@ -139,7 +152,7 @@ impl Connection {
         let mut line = serde_json::to_vec(&Command { execute: command, arguments, id })
             .map_err(|error| wrong(error.to_string()))?;
         line.push(b'\n');
-        let until = Instant::now() + self.timeout;
+        let until = self.until(self.timeout);
         if let Err(error) = self.stream.send(&line, fd, until) {
             let live = match error.kind() {
                 _ if is_again(&error) => self.silent(self.timeout),
@@ -162,7 +175,7 @@ impl Connection {
         if let Some(ended) = &self.ended {
             return Err(ended.clone());
         }
-        let until = Instant::now() + timeout;
+        let until = self.until(timeout);
         let expected = id.to_string();
         let what = loop {
             let line = match self.stream.line(until) {

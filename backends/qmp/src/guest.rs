@@ -17,6 +17,9 @@ use crate::hmp::{excerpt, layout_by_monitor};
 use crate::link::Link;
 use crate::memory::{self, Memory};
 
+/// Attaching takes no longer than so many times the time for an answer: a peer could answer each command in the last moment.
+const HANDSHAKE: u32 = 10;
+
 /// How to attach.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -58,6 +61,7 @@ impl Qmp {
     pub fn connect(address: &str, options: &ConnectOptions) -> Result<Self, ConnectError> {
         let address = Address::parse(address)?;
         let mut connection = Connection::open(&address, options.timeout)?;
+        connection.limit(Some(options.timeout.saturating_mul(HANDSHAKE)));
         let peer = || address.to_string();
         let (status, cpus) = connection.begin().map_err(|error| match error {
             CommandError::Refused { description, .. } => {
@@ -75,6 +79,7 @@ impl Qmp {
         let mut warnings: Vec<String> = warning(&status.status).into_iter().collect();
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
+        connection.limit(None);
         let opened = memory::open(&connection, &address, &layout, options.process);
         warnings.extend(opened.warning);
         Ok(Self {

@@ -10,7 +10,7 @@
 //!   is taken from the notes of a dump of one page, if the guest stands still. What QEMU tells nowhere is missing: LSTAR, and of
 //!   aarch64 all system registers (page table roots, SP_EL0); `vmc-gdb` has those.
 //! * A guest that was stopped runs again when [`Qmp`] is dropped, and also when the process is killed; one that somebody else had
-//!   paused stays paused.
+//!   paused stays paused, and so does one that QEMU no longer calls paused in the end: it may have moved to another host meanwhile.
 //! * [`hmp`]: the human monitor's texts, for whoever reaches a monitor by other ways.
 //!
 //! # What it needs

@@ -145,6 +145,33 @@ fn lines_and_answers_without_end_are_given_up() {
 }
 
 #[test]
+fn answers_that_all_come_late_end_in_time() {
+    // Each in time, and thousands of them.
+    let error = error_of(Box::new(|socket| {
+        serve(socket, |command| {
+            std::thread::sleep(Duration::from_millis(200));
+            let ram = |page: u64| {
+                format!(
+                    "  {:016x}-{:016x} (prio 0, ram): ram @{:016x} KVM\n",
+                    page << 13,
+                    (page << 13) + 0xfff,
+                    page << 12
+                )
+            };
+            let tree = format!(
+                "FlatView #0\n AS \"memory\", root: system\n Root memory region: system\n{}\n",
+                (0..200).map(ram).collect::<String>()
+            );
+            let mtree = command["arguments"]["command-line"]
+                .as_str()
+                .is_some_and(|line| line.starts_with("info mtree"));
+            Some(line(command, if mtree { json!({"return": tree}) } else { answer(command) }))
+        });
+    }));
+    assert!(error.contains("no answer"), "{error}");
+}
+
+#[test]
 fn answers_of_another_shape_are_named() {
     let deep = |command: &Value| {
         let nested = format!("{}{}", "[".repeat(1 << 19), "]".repeat(1 << 19));
