@@ -94,7 +94,8 @@ fn cycles(running: bool) {
     }
     guest.control.wait_for(state);
     let (now, then) = ((held(guest.pid), children()), before.unwrap());
-    assert_eq!(now.1, then.1, "processes are left");
+    // Other tests of this process have guests, which end.
+    assert!(now.1 <= then.1, "processes are left: {} became {}", then.1, now.1);
     assert!(now.0.iter().zip(then.0).all(|(now, then)| *now <= then + 8), "{then:?} became {now:?}");
     let mut line = format!("{state}: attach, stop, registers, read, go on, detach {:?}", median(whole));
     line += &format!(", stopped for {:?} (medians of {CYCLES})", median(paused));
