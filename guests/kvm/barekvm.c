@@ -22,7 +22,8 @@
  *   --seccomp      the threads of the vCPUs are killed, and all with them, at any ioctl but KVM_RUN
  *   --seconds N    ends after so long; 600
  *   --control      obeys lines on stdin: counters, pause, resume, jail (all threads, at once),
- *                  plug (hlt: a vCPU more), quit; ends with stdin
+ *                  plug (hlt: a vCPU more), unplug (loop: the last goes), quit;
+ *                  ends with stdin
  * The first line on stdout is a JSON object: the layout (guest physical address, size, address here), threads, and the registers
  * that a reader must find. `counters` answers with one too. Exit status 0, or 1 and the reason. */
 #define _GNU_SOURCE
@@ -58,6 +59,7 @@ struct vcpu {
 	struct kvm_run *run;
 	volatile long interrupted, exits;
 	volatile bool out; /* of KVM_RUN, and waiting */
+	volatile bool unplugged;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
 	uint64_t lstar, kernel_gs_base, cr4_wanted;
@@ -372,6 +374,8 @@ static void *run_vcpu(void *argument)
 				exit(1);
 			}
 			v->interrupted++;
+			if (v->unplugged)
+				return 0;
 		} else {
 			v->exits++;
 			uint32_t reason = v->run->exit_reason;
@@ -427,6 +431,19 @@ static void plug(void)
 	pthread_t thread;
 	must(pthread_create(&thread, 0, run_plugged, 0), "pthread_create");
 	nap();
+}
+
+/* The last vCPU goes as it does from QEMU: its descriptor stays, its thread ends, its page becomes memory for something else. */
+static void unplug(void)
+{
+	struct vcpu *v = &vcpus[opt.vcpus - 1];
+	size_t size = (size_t)must(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
+	v->unplugged = true;
+	v->run->immediate_exit = 1;
+	pthread_kill(v->thread, SIGUSR1);
+	pthread_join(v->thread, 0);
+	if (mmap(v->run, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		must(-1, "mmap");
 }
 
 static uint64_t counter(int index)
@@ -571,6 +588,8 @@ static void serve(void)
 			jail_all();
 		else if (!strcmp(line, "plug"))
 			plug();
+		else if (!strcmp(line, "unplug"))
+			unplug();
 		print_counters();
 	}
 }

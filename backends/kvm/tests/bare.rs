@@ -240,6 +240,43 @@ fn a_vcpu_that_comes_late_is_noticed() {
 }
 
 #[test]
+fn a_vcpu_that_goes_is_noticed_and_what_was_its_page_stays_as_it_is() {
+    for (options, held_before) in [(no_inject(), false), (no_inject(), true), (inject(), true)] {
+        let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", bare.pid())).unwrap();
+        let line = maps.lines().find(|line| line.ends_with("kvm-vcpu:1")).unwrap();
+        let page = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+        let machine = Machine::attach(bare.pid(), &options).unwrap();
+        // Often enough that the pages are in use with injection too.
+        for _ in 0..if held_before { 4 } else { 0 } {
+            machine.stop().unwrap();
+            machine.resume().unwrap();
+        }
+        bare.tell("unplug");
+        for _ in 0..3 {
+            // Whose the thread was that ended is not known where nothing told before.
+            if let Err(error) = machine.stop() {
+                let error = error.to_string();
+                assert!(error.contains("vCPU 1") && error.contains("attach again"), "{error}");
+                assert!(!machine.held());
+            } else {
+                assert!(!held_before, "not noticed");
+                machine.resume().unwrap();
+            }
+        }
+        drop(machine);
+        let mut bytes = [0xff; 1024];
+        let read = nix::sys::uio::process_vm_readv(
+            Pid::from_raw(bare.pid() as i32),
+            &mut [std::io::IoSliceMut::new(&mut bytes)],
+            &[nix::sys::uio::RemoteIoVec { base: page, len: 1024 }],
+        );
+        assert_eq!((read, bytes), (Ok(1024), [0; 1024]), "memory that is no vCPU's page was written to");
+        bare.assert_untouched();
+    }
+}
+
+#[test]
 fn a_flood_of_signals_holds_nobody_up() {
     let Some(mut bare) = Bare::start(&["loop", "--vcpus", "2"]) else { return };
     let pid = Pid::from_raw(bare.pid() as i32);

@@ -105,6 +105,11 @@ impl Tracer {
         }
         self.alive()?;
         self.step(post, Step::Seized);
+        // Without injection registers are those of an exit after the pages are set up, which is done to held vCPUs alone: held until
+        // there was one, where the guest runs. Why a vCPU cannot be held is said when it is asked for.
+        if !self.inject && self.hold_with_pages(post).is_ok() {
+            self.release();
+        }
         Ok(())
     }
 
