@@ -222,7 +222,16 @@ impl<'a> Question<'a> {
 
     /// A failure to hold or let go the guest, with the target's name.
     pub(crate) fn live_failure(&self, source: LiveError) -> Failure {
+        let source = match source {
+            LiveError::Gone { .. } => source,
+            other => self.target.live().and_then(live::gone).unwrap_or(other),
+        };
         Failure::Said(format!("{}: {source}", self.name()))
+    }
+
+    /// That the virtual machine is gone, if it is and that is known.
+    pub(crate) fn gone(&self) -> Option<Failure> {
+        self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
     }
 
     /// Is it about what a kernel has? The others look at the machine alone.

@@ -41,8 +41,8 @@ impl Try {
     }
 }
 
-/// Asks until nothing is wrong with an answer, or nothing gets better; the best one is told.
-pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), Failure> {
+/// Asks until nothing is wrong with an answer, or nothing gets better; the best one is told when it is `done`.
+pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn()) -> Result<(), Failure> {
     let began = Instant::now();
     let mut files = KernelFiles::new(&question.args.common.symbols);
     let mut opened = open_running(question, guest, &mut files);
@@ -77,6 +77,7 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
             None => {}
         }
     }
+    done();
     let Some(Try { answered, bytes, notes, .. }) = best else { return Ok(()) };
     question.notes.tell(notes);
     question.sink.write_out(&bytes)?;

@@ -9,6 +9,7 @@ pub(crate) mod out;
 mod pauses;
 mod profile;
 mod sampler;
+mod seen;
 mod signals;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -17,6 +18,7 @@ mod ticks;
 pub(crate) use moment::Moment;
 pub(crate) use profile::Profile;
 pub(crate) use sampler::{Met, Sampler, Wanted};
+pub(crate) use seen::Seen;
 pub(crate) use signals::Until;
 pub(crate) use ticks::Ticks;
 
@@ -26,12 +28,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use vmc::{Limits, LiveError, LiveGuest};
-use vmc_linux::{Linux, LinuxError};
+use vmc::LiveError;
 
 use crate::args::RecordOptions;
 use crate::commands::Question;
-use crate::debug::KernelFiles;
 use crate::failure::Failure;
 use out::Form;
 use out::pprof::Times;
@@ -47,21 +47,6 @@ pub(crate) enum Per {
     Cpu,
 }
 
-/// Finds the kernel of a guest that stands for as long as that takes, over `moment`.
-pub(crate) fn open_kernel<'m>(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    moment: &'m Moment<'_>,
-) -> Result<Result<Linux<'m>, LinuxError>, Failure> {
-    let mut files = KernelFiles::new(&question.args.common.symbols);
-    let given: Option<&mut dyn vmc_linux::KernelFiles> =
-        if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
-    guest.stop().map_err(|why| question.live_failure(why))?;
-    let opened = Linux::open_with_files(moment, moment, Limits::default(), given);
-    guest.resume().map_err(|why| question.live_failure(why))?;
-    Ok(opened)
-}
-
 /// How a recording ended.
 enum Ended {
     /// Its time was over, or somebody asked for it.
@@ -70,13 +55,9 @@ enum Ended {
     Broken(LiveError),
 }
 
-/// Records what `options` ask for until their time is over, or `until` is.
-pub(crate) fn run(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    until: &Until,
-    options: &RecordOptions,
-) -> Result<(), Failure> {
+/// Records what `options` ask for until their time is over, or somebody asks for the end.
+pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOptions) -> Result<(), Failure> {
+    let (guest, moment, until) = (seen.guest, seen.moment, seen.until);
     let form = match &options.output {
         Some(path) => Form::of(path).map_err(Failure::Said)?,
         None => Form::Folded,
@@ -89,9 +70,7 @@ pub(crate) fn run(
         ),
         None => None,
     };
-    let moment = Moment::new(guest);
-    let opened = open_kernel(question, guest, &moment)?;
-    let linux = match &opened {
+    let linux = match &seen.opened {
         Ok(linux) => Some(linux),
         Err(why) => {
             question.notes.warning(&format_args!(
@@ -107,9 +86,10 @@ pub(crate) fn run(
             .warning(&format_args!("{}: the guest is paused: every sample will be alike", question.name()));
     }
     if let (Some(pid), Some(linux)) = (options.pid, linux) {
+        let _stands = until.standing();
         linux.process(pid).map_err(|source| Failure::Guest { target: question.name().to_owned(), source })?;
     }
-    let mut sampler = Sampler::new(guest, &moment, linux, options.wanted());
+    let mut sampler = Sampler::new(guest, moment, linux, options.wanted());
     if form == Form::Perf {
         sampler.profile.timed = Some(Vec::new());
     }
