@@ -56,6 +56,13 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn(
         let written = !question.sink.holds();
         let (bytes, notes, wrong) = (question.sink.take(), question.notes.take(), question.notes.wrong());
         let this = Try { answered, wrong, bytes, notes };
+        // What is wrong with an answer of a guest that has ended is that.
+        if this.badness() != (false, 0)
+            && !matches!(this.answered, Err(Failure::Output(_)))
+            && let Some(why) = question.gone()
+        {
+            return Err(why);
+        }
         let gone = matches!(this.answered, Err(Failure::Output(_)));
         let whole = this.badness() == (false, 0);
         alike += usize::from(best.as_ref().is_some_and(|best| this.as_wrong_as(best)));

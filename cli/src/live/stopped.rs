@@ -48,6 +48,15 @@ pub(super) fn run(
     };
     let stood = pause.end();
     done();
+    // What is wrong with an answer of a guest that has ended is that.
+    if (answered.is_err() || stood.is_err() || question.notes.wrong().count > 0)
+        && !matches!(answered, Err(Failure::Output(_)))
+        && let Some(why) = question.gone()
+    {
+        question.sink.take();
+        question.notes.take();
+        return Err(why);
+    }
     question.notes.tell(question.notes.take());
     let written = question.sink.release();
     let stood = stood.map_err(|source| question.live_failure(source))?;

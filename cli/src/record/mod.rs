@@ -4,6 +4,7 @@
 //! walks; [`Profile`] counts; [`out`] writes.
 
 mod bare;
+mod file;
 mod moment;
 pub(crate) mod out;
 mod pauses;
@@ -22,7 +23,6 @@ pub(crate) use seen::Seen;
 pub(crate) use signals::Until;
 pub(crate) use ticks::Ticks;
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +33,7 @@ use vmc::LiveError;
 use crate::args::RecordOptions;
 use crate::commands::Question;
 use crate::failure::Failure;
+use file::Out;
 use out::Form;
 use out::pprof::Times;
 
@@ -46,6 +47,9 @@ pub(crate) enum Per {
     /// By CPU and process
     Cpu,
 }
+
+/// A guest that stands for more than this share of the time is told of.
+const MUCH: f64 = 0.1;
 
 /// How a recording ended.
 enum Ended {
@@ -62,10 +66,11 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOpti
         Some(path) => Form::of(path).map_err(Failure::Said)?,
         None => Form::Folded,
     };
+    absent(question, seen, options)?;
     // Before anything is recorded: it would be a pity to find out afterwards.
     let file = match &options.output {
         Some(path) => Some(
-            File::create(path)
+            Out::create(path)
                 .map_err(|why| Failure::Said(format!("{}: it cannot be written: {why}", path.display())))?,
         ),
         None => None,
@@ -103,7 +108,7 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOpti
     let told = summary(&sampler, &ticks, lasted, options);
     if let Ended::Broken(why) = &ended {
         if sampler.profile.samples() == 0 {
-            return Err(Failure::Said(format!("{}: {why}", question.name())));
+            return Err(question.live_failure(why.clone()));
         }
         question.notes.say(&format_args!("{}: {why}; what was recorded until then is kept", question.name()));
     }
@@ -112,9 +117,11 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOpti
     let words = Words { form, per: options.per, times, title: &title, subtitle };
     match file {
         Some(file) => {
-            let mut out = BufWriter::new(file);
+            let mut out = BufWriter::new(file.file());
             words.write(&sampler.profile, &mut out)?;
             out.flush()?;
+            drop(out);
+            file.keep()?;
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout().lock());
@@ -122,8 +129,32 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOpti
             out.flush()?;
         }
     }
+    if let Some(stood) = seen.told() {
+        question.notes.say(&stood);
+    }
+    let stood = sampler.pauses.together();
+    if stood.as_secs_f64() > lasted.as_secs_f64() * MUCH {
+        question.notes.warning(&format_args!(
+            "{}: the guest stood for {:.0} % of the time: a lower --rate holds it less",
+            question.name(),
+            stood.as_secs_f64() * 100.0 / lasted.as_secs_f64()
+        ));
+    }
     for line in told.iter().filter(|line| !line.is_empty()) {
         question.notes.say(line);
+    }
+    Ok(())
+}
+
+/// Is something asked for by name that the guest does not have?
+fn absent(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOptions) -> Result<(), Failure> {
+    let name = question.name();
+    let cpus = seen.guest.as_vcpus().count();
+    if let Some(cpu) = options.cpu.filter(|cpu| *cpu as usize >= cpus) {
+        return Err(Failure::Said(format!("{name}: there is no CPU {cpu}: it has {cpus}, from 0 on")));
+    }
+    if let (Some(pid), Err(why)) = (options.pid, &seen.opened) {
+        return Err(Failure::Said(format!("{name}: process {pid} cannot be looked for: {why}")));
     }
     Ok(())
 }
@@ -227,6 +258,7 @@ fn summary(sampler: &Sampler<'_>, ticks: &Ticks, lasted: Duration, options: &Rec
     also(counts.unknown, "vCPUs could not be told");
     also(counts.lost + sampler.profile.untimed, "samples beyond what is kept");
     let rounds = counts.rounds.max(1);
-    let third = sampler.pauses.told().unwrap_or_default();
-    [first, second, format!("{third}; {:.1} pages read at a time", counts.pages as f64 / rounds as f64)]
+    let pages = counts.pages as f64 / rounds as f64;
+    let third = sampler.pauses.told().map(|told| format!("{told}; {pages:.1} pages read at a time"));
+    [first, second, third.unwrap_or_default()]
 }

@@ -70,4 +70,10 @@ impl<'m> Seen<'m> {
         let stood = (!ran && guest.running()).then(|| attached.elapsed());
         Ok(Self { guest, moment, opened, until, stood })
     }
+
+    /// For how long the guest was held before its first sample, in words.
+    pub(crate) fn told(&self) -> Option<String> {
+        let milliseconds = self.stood?.as_secs_f64() * 1e3;
+        Some(format!("the guest stood {milliseconds:.1} ms until its kernel was found"))
+    }
 }

@@ -26,6 +26,15 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions
     if let Err(why) = &seen.opened {
         question.notes.warning(&format_args!("{}: {why}; its vCPUs alone are shown", question.name()));
     }
+    if let Some(stood) = seen.told() {
+        question.notes.say(&stood);
+    }
+    if !guest.running() {
+        question.notes.warning(&format_args!(
+            "{}: the guest is paused: what is shown is where it stands, not what it does",
+            question.name()
+        ));
+    }
     let mut sampler = Sampler::new(guest, moment, linux, WANTED);
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let mut screen = if terminal && !options.batch { Some(Screen::open()?) } else { None };
@@ -85,7 +94,7 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions
 /// The terminal is put right before anything is said.
 fn gone(screen: Option<Screen>, question: &Question<'_>, why: &LiveError) -> Result<(), Failure> {
     drop(screen);
-    Err(Failure::Said(format!("{}: {why}", question.name())))
+    Err(question.live_failure(why.clone()))
 }
 
 /// Waits until `deadline`, for a key or the end.
