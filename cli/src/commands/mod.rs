@@ -139,6 +139,9 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
             notes.say(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
+    for option in unused(args) {
+        notes.say(&format_args!("{name}: {option} is of no use here"));
+    }
     let over_time = match &args.command {
         Command::Record { .. } => Some("record"),
         Command::Top { .. } => Some("top"),
@@ -172,6 +175,24 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     }
     notes.end_of_rows();
     Ok(())
+}
+
+/// The options that were given and say nothing to the target or the command.
+fn unused(args: &Args) -> Vec<&'static str> {
+    let (live, name) = (&args.common.live, args.command.target());
+    let (kvm, gdb) = (name.starts_with("kvm:"), name.starts_with("gdb:"));
+    let is_live = target::is_live(name);
+    let over_time = matches!(args.command, Command::Record { .. } | Command::Top { .. });
+    [
+        (live.layout.is_some() && !(is_live && (kvm || gdb)), "--layout"),
+        (live.monitor.is_some() && !(is_live && kvm), "--monitor"),
+        (live.no_inject && !(is_live && kvm), "--no-inject"),
+        (live.no_stop && (!is_live || over_time), "--no-stop"),
+        (over_time && args.common.format != crate::args::Format::Table, "--format"),
+    ]
+    .into_iter()
+    .filter_map(|(unused, option)| unused.then_some(option))
+    .collect()
 }
 
 /// Asks an image.
