@@ -55,6 +55,13 @@ pub(crate) struct Target {
     pub(crate) target: String,
 }
 
+/// What is to be looked at over time.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LiveTarget {
+    /// A live guest: kvm:PID, gdb:ADDRESS or qmp:ADDRESS
+    pub(crate) target: String,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -354,7 +361,7 @@ pub(crate) enum Command {
         Ctrl-C ends it and keeps what there is. Idle CPUs are left out (--idle shows them).")]
     Record {
         #[command(flatten)]
-        target: Target,
+        target: LiveTarget,
         #[command(flatten)]
         options: RecordOptions,
     },
@@ -365,7 +372,7 @@ pub(crate) enum Command {
         Keys: q quits, t toggles threads. %CPU is the share of one CPU, as seen in samples of the last round.")]
     Top {
         #[command(flatten)]
-        target: Target,
+        target: LiveTarget,
         #[command(flatten)]
         options: TopOptions,
     },
@@ -416,8 +423,6 @@ impl Command {
             | Self::Maps { target, .. }
             | Self::Modules { target, .. }
             | Self::Bt { target, .. }
-            | Self::Record { target, .. }
-            | Self::Top { target, .. }
             | Self::Lsof { target, .. }
             | Self::Mounts { target, .. }
             | Self::Sockets { target, .. }
@@ -430,6 +435,7 @@ impl Command {
             | Self::Dump { target, .. }
             | Self::Translate { target, .. }
             | Self::Read { target, .. } => &target.target,
+            Self::Record { target, .. } | Self::Top { target, .. } => &target.target,
         }
     }
 }

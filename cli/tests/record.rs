@@ -26,6 +26,8 @@ fn wrong_words_are_wrong_usage() {
         &["record", "kvm:1", "--kernel", "--user"],
         &["record", "kvm:1", "--per", "guest"],
         &["top", "kvm:1", "--interval", "0"],
+        &["top", "kvm:1", "-n", "0"],
+        &["ps", "kvm:1", "--layout", "nonsense"],
     ] {
         let answer = vmc(words);
         assert_eq!(answer.status, 2, "{words:?} {answer:?}");

@@ -72,6 +72,6 @@ pub(crate) struct TopOptions {
     #[arg(long)]
     pub(crate) batch: bool,
     /// So many rounds [default: until q or Ctrl-C; 1 where stdout is no terminal]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: Option<u64>,
 }

@@ -139,6 +139,9 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
             notes.say(&format_args!("--symbols {}: it cannot be read: {why}", dir.display()));
         }
     }
+    for option in unused(args) {
+        notes.say(&format_args!("{name}: {option} is of no use here"));
+    }
     let over_time = match &args.command {
         Command::Record { .. } => Some("record"),
         Command::Top { .. } => Some("top"),
@@ -172,6 +175,24 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     }
     notes.end_of_rows();
     Ok(())
+}
+
+/// The options that were given and say nothing to the target or the command.
+fn unused(args: &Args) -> Vec<&'static str> {
+    let (live, name) = (&args.common.live, args.command.target());
+    let (kvm, gdb) = (name.starts_with("kvm:"), name.starts_with("gdb:"));
+    let is_live = target::is_live(name);
+    let over_time = matches!(args.command, Command::Record { .. } | Command::Top { .. });
+    [
+        (live.layout.is_some() && !(is_live && (kvm || gdb)), "--layout"),
+        (live.monitor.is_some() && !(is_live && kvm), "--monitor"),
+        (live.no_inject && !(is_live && kvm), "--no-inject"),
+        (live.no_stop && (!is_live || over_time), "--no-stop"),
+        (over_time && args.common.format != crate::args::Format::Table, "--format"),
+    ]
+    .into_iter()
+    .filter_map(|(unused, option)| unused.then_some(option))
+    .collect()
 }
 
 /// Asks an image.
@@ -222,7 +243,16 @@ impl<'a> Question<'a> {
 
     /// A failure to hold or let go the guest, with the target's name.
     pub(crate) fn live_failure(&self, source: LiveError) -> Failure {
+        let source = match source {
+            LiveError::Gone { .. } => source,
+            other => self.target.live().and_then(live::gone).unwrap_or(other),
+        };
         Failure::Said(format!("{}: {source}", self.name()))
+    }
+
+    /// That the virtual machine is gone, if it is and that is known.
+    pub(crate) fn gone(&self) -> Option<Failure> {
+        self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
     }
 
     /// Is it about what a kernel has? The others look at the machine alone.

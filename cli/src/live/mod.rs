@@ -25,7 +25,7 @@ use crate::args::Command;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
-use crate::record::{self, Until};
+use crate::record::{self, Moment, Seen, Until};
 use crate::top;
 use pause::Gate;
 use signals::Watch;
@@ -41,27 +41,43 @@ pub(crate) fn run(
     attached: Instant,
 ) -> Result<(), Failure> {
     if let Command::Record { .. } | Command::Top { .. } = &question.args.command {
-        return over_time(question, guest, blocked);
+        return over_time(question, guest, blocked, attached);
     }
     let gate = Gate::default();
     std::thread::scope(|scope| {
         let _watch = Watch::start(scope, blocked, &gate, guest);
+        // Everything is asked of the guest, and it is free again.
+        let answered = || {
+            gate.answered();
+            blocked.free_terminal();
+        };
         if question.args.common.live.no_stop && guest.running() {
-            running::run(question, guest)
+            running::run(question, guest, &answered)
         } else {
-            stopped::run(question, guest, &gate, attached)
+            stopped::run(question, guest, &gate, attached, &answered)
         }
     })
 }
 
 /// Looks at a live guest again and again, until it is told to end: by a signal, too.
-fn over_time(question: &Question<'_>, guest: &dyn LiveGuest, blocked: &Blocked) -> Result<(), Failure> {
+fn over_time(
+    question: &Question<'_>,
+    guest: &dyn LiveGuest,
+    blocked: &Blocked,
+    attached: Instant,
+) -> Result<(), Failure> {
     let until = Until::default();
     std::thread::scope(|scope| {
+        // Attaching may have stopped the guest, and finding its kernel stops it for moments.
+        let stands = until.standing();
         let _watch = Watch::start_until(scope, blocked, &until);
+        let moment = Moment::new(guest);
+        let seen = Seen::find(question, guest, &moment, &until, attached)?;
+        drop(stands);
+        blocked.free_terminal();
         match &question.args.command {
-            Command::Record { options, .. } => record::run(question, guest, &until, options),
-            Command::Top { options, .. } => top::run(question, guest, &until, options),
+            Command::Record { options, .. } => record::run(question, &seen, options),
+            Command::Top { options, .. } => top::run(question, &seen, options),
             _ => Ok(()),
         }
     })

@@ -1,15 +1,15 @@
 //! The time in which a guest stands still.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, raise};
 use vmc::{LiveError, LiveGuest};
 
 /// Who may stop the guest, and whether it stands: shared with the thread that takes signals.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -18,6 +18,16 @@ struct State {
     since: Option<Instant>,
     /// The guest is not to be stopped again.
     closed: bool,
+    /// Nothing is asked of the guest any more: neither we nor the backend hold it, not even for a moment.
+    answered: bool,
+    /// The terminal wants this program to stop.
+    stops: bool,
+}
+
+/// Stops this program, all of it, until somebody has it go on.
+fn stop_this_program() {
+    // To this thread: it goes no step further before all stand.
+    let _ = raise(Signal::SIGSTOP);
 }
 
 impl Gate {
@@ -34,13 +44,26 @@ impl Gate {
             // There is nobody left to tell of a failure; the backend's guardian tries again.
             let _ = guest.resume();
         }
-        self.changed.notify_all();
     }
 
-    /// Waits until the guest does not stand, but not longer than `most`.
-    pub(super) fn wait_until_free(&self, most: Duration) {
-        let waited = self.changed.wait_timeout_while(self.state(), most, |state| state.since.is_some());
-        drop(waited);
+    /// Stops this program as the terminal asks for it: at once if the guest is not asked any more, else as soon as that is so. A
+    /// guest that is held by a program that does not go on would stand for ever.
+    pub(super) fn stop_program(&self) {
+        let mut state = self.state();
+        if state.answered {
+            stop_this_program();
+        } else {
+            state.stops = true;
+        }
+    }
+
+    /// Everything is answered, and the guest let go.
+    pub(super) fn answered(&self) {
+        let mut state = self.state();
+        state.answered = true;
+        if std::mem::take(&mut state.stops) {
+            stop_this_program();
+        }
     }
 }
 
@@ -75,7 +98,6 @@ impl<'g> Pause<'g> {
         let stopped = guest.stop();
         if stopped.is_err() {
             state.since = None;
-            gate.changed.notify_all();
         }
         drop(state);
         stopped.map(|()| Self { guest, gate, stood: Mutex::new(None) })
@@ -93,7 +115,6 @@ impl<'g> Pause<'g> {
             let Some(since) = state.since else { return Ok(Duration::ZERO) };
             let resumed = self.guest.resume();
             state.since = None;
-            self.gate.changed.notify_all();
             resumed.map(|()| since.elapsed())
         });
         ended.clone()

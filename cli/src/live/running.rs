@@ -41,8 +41,8 @@ impl Try {
     }
 }
 
-/// Asks until nothing is wrong with an answer, or nothing gets better; the best one is told.
-pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), Failure> {
+/// Asks until nothing is wrong with an answer, or nothing gets better; the best one is told when it is `done`.
+pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn()) -> Result<(), Failure> {
     let began = Instant::now();
     let mut files = KernelFiles::new(&question.args.common.symbols);
     let mut opened = open_running(question, guest, &mut files);
@@ -58,6 +58,13 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
         let written = !question.sink.holds();
         let (bytes, notes, wrong) = (question.sink.take(), question.notes.take(), question.notes.wrong());
         let this = Try { answered, wrong, bytes, notes };
+        // What is wrong with an answer of a guest that has ended is that.
+        if this.badness() != (false, 0)
+            && !matches!(this.answered, Err(Failure::Output(_)))
+            && let Some(why) = question.gone()
+        {
+            return Err(why);
+        }
         let gone = matches!(this.answered, Err(Failure::Output(_)));
         let whole = this.badness() == (false, 0);
         alike += usize::from(best.as_ref().is_some_and(|best| this.as_wrong_as(best)));
@@ -79,6 +86,7 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest) -> Result<(), 
             None => {}
         }
     }
+    done();
     let Some(Try { answered, bytes, notes, .. }) = best else { return Ok(()) };
     question.notes.tell(notes);
     question.sink.write_out(&bytes)?;

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
-use nix::sys::signal::{SigSet, Signal, kill, raise};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal, raise};
 use vmc::LiveGuest;
 
 use super::pause::Gate;
@@ -19,8 +18,8 @@ use crate::record::Until;
 const END: Signal = Signal::SIGURG;
 /// Signals that come within so long are one.
 const ONE_AND_THE_SAME: Duration = Duration::from_millis(500);
-/// How long a stop from the terminal waits until the guest does not stand any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What stops a program in the background that uses its terminal.
+const OF_TERMINAL: [Signal; 2] = [Signal::SIGTTIN, Signal::SIGTTOU];
 
 /// Signals, blocked until this is dropped.
 #[derive(Debug)]
@@ -47,8 +46,16 @@ impl Blocked {
     pub(crate) fn new() -> Result<Self, Errno> {
         let before = SigSet::thread_get_mask()?;
         let watched = watched();
-        watched.thread_block()?;
+        let terminal: SigSet = OF_TERMINAL.into_iter().collect();
+        let blocked: SigSet = watched.iter().chain(terminal.iter()).collect();
+        blocked.thread_block()?;
         Ok(Self { before, watched })
+    }
+
+    /// From now on the terminal may stop this program in the background again: this thread does not use it while a guest is held.
+    pub(crate) fn free_terminal(&self) {
+        let free: SigSet = OF_TERMINAL.into_iter().filter(|signal| !self.before.contains(*signal)).collect();
+        let _ = free.thread_unblock();
     }
 }
 
@@ -111,7 +118,8 @@ fn watch_until(watched: &SigSet, until: &Until) {
             Ok(END) => return,
             Ok(Signal::SIGTSTP) => {
                 let _runs = until.standing();
-                let _ = kill(Pid::this(), Signal::SIGSTOP);
+                // To this thread: it keeps what it has until all of this program stands.
+                let _ = raise(Signal::SIGSTOP);
             }
             // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
             Ok(signal) if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => {
@@ -134,10 +142,7 @@ fn watch(watched: &SigSet, gate: &Gate, guest: &dyn LiveGuest) {
     loop {
         match watched.wait() {
             Ok(END) => return,
-            Ok(Signal::SIGTSTP) => {
-                gate.wait_until_free(PATIENCE);
-                let _ = kill(Pid::this(), Signal::SIGSTOP);
-            }
+            Ok(Signal::SIGTSTP) => gate.stop_program(),
             Ok(signal) => {
                 gate.close(guest);
                 // As if it had never been blocked: whoever waits for us sees which signal it was.

@@ -12,12 +12,13 @@ use crate::debug::KernelFiles;
 use crate::failure::Failure;
 use crate::output::TooMuch;
 
-/// Stops the guest, asks, lets it go, and prints.
+/// Stops the guest, asks, lets it go, says that it is `done`, and prints.
 pub(super) fn run(
     question: &Question<'_>,
     guest: &dyn LiveGuest,
     gate: &Gate,
     attached: Instant,
+    done: &dyn Fn(),
 ) -> Result<(), Failure> {
     let mut files = KernelFiles::new(&question.args.common.symbols);
     let ran = guest.running();
@@ -46,6 +47,16 @@ pub(super) fn run(
         None => question.ask(None, Some(&pause), &files),
     };
     let stood = pause.end();
+    done();
+    // What is wrong with an answer of a guest that has ended is that.
+    if (answered.is_err() || stood.is_err() || question.notes.wrong().count > 0)
+        && !matches!(answered, Err(Failure::Output(_)))
+        && let Some(why) = question.gone()
+    {
+        question.sink.take();
+        question.notes.take();
+        return Err(why);
+    }
     question.notes.tell(question.notes.take());
     let written = question.sink.release();
     let stood = stood.map_err(|source| question.live_failure(source))?;

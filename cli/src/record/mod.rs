@@ -4,11 +4,13 @@
 //! walks; [`Profile`] counts; [`out`] writes.
 
 mod bare;
+mod file;
 mod moment;
 pub(crate) mod out;
 mod pauses;
 mod profile;
 mod sampler;
+mod seen;
 mod signals;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -17,22 +19,21 @@ mod ticks;
 pub(crate) use moment::Moment;
 pub(crate) use profile::Profile;
 pub(crate) use sampler::{Met, Sampler, Wanted};
+pub(crate) use seen::Seen;
 pub(crate) use signals::Until;
 pub(crate) use ticks::Ticks;
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use vmc::{Limits, LiveError, LiveGuest};
-use vmc_linux::{Linux, LinuxError};
+use vmc::LiveError;
 
 use crate::args::RecordOptions;
 use crate::commands::Question;
-use crate::debug::KernelFiles;
 use crate::failure::Failure;
+use file::Out;
 use out::Form;
 use out::pprof::Times;
 
@@ -47,20 +48,8 @@ pub(crate) enum Per {
     Cpu,
 }
 
-/// Finds the kernel of a guest that stands for as long as that takes, over `moment`.
-pub(crate) fn open_kernel<'m>(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    moment: &'m Moment<'_>,
-) -> Result<Result<Linux<'m>, LinuxError>, Failure> {
-    let mut files = KernelFiles::new(&question.args.common.symbols);
-    let given: Option<&mut dyn vmc_linux::KernelFiles> =
-        if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
-    guest.stop().map_err(|why| question.live_failure(why))?;
-    let opened = Linux::open_with_files(moment, moment, Limits::default(), given);
-    guest.resume().map_err(|why| question.live_failure(why))?;
-    Ok(opened)
-}
+/// A guest that stands for more than this share of the time is told of.
+const MUCH: f64 = 0.1;
 
 /// How a recording ended.
 enum Ended {
@@ -70,28 +59,23 @@ enum Ended {
     Broken(LiveError),
 }
 
-/// Records what `options` ask for until their time is over, or `until` is.
-pub(crate) fn run(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    until: &Until,
-    options: &RecordOptions,
-) -> Result<(), Failure> {
+/// Records what `options` ask for until their time is over, or somebody asks for the end.
+pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOptions) -> Result<(), Failure> {
+    let (guest, moment, until) = (seen.guest, seen.moment, seen.until);
     let form = match &options.output {
         Some(path) => Form::of(path).map_err(Failure::Said)?,
         None => Form::Folded,
     };
+    absent(question, seen, options)?;
     // Before anything is recorded: it would be a pity to find out afterwards.
     let file = match &options.output {
         Some(path) => Some(
-            File::create(path)
+            Out::create(path)
                 .map_err(|why| Failure::Said(format!("{}: it cannot be written: {why}", path.display())))?,
         ),
         None => None,
     };
-    let moment = Moment::new(guest);
-    let opened = open_kernel(question, guest, &moment)?;
-    let linux = match &opened {
+    let linux = match &seen.opened {
         Ok(linux) => Some(linux),
         Err(why) => {
             question.notes.warning(&format_args!(
@@ -107,9 +91,10 @@ pub(crate) fn run(
             .warning(&format_args!("{}: the guest is paused: every sample will be alike", question.name()));
     }
     if let (Some(pid), Some(linux)) = (options.pid, linux) {
+        let _stands = until.standing();
         linux.process(pid).map_err(|source| Failure::Guest { target: question.name().to_owned(), source })?;
     }
-    let mut sampler = Sampler::new(guest, &moment, linux, options.wanted());
+    let mut sampler = Sampler::new(guest, moment, linux, options.wanted());
     if form == Form::Perf {
         sampler.profile.timed = Some(Vec::new());
     }
@@ -123,7 +108,7 @@ pub(crate) fn run(
     let told = summary(&sampler, &ticks, lasted, options);
     if let Ended::Broken(why) = &ended {
         if sampler.profile.samples() == 0 {
-            return Err(Failure::Said(format!("{}: {why}", question.name())));
+            return Err(question.live_failure(why.clone()));
         }
         question.notes.say(&format_args!("{}: {why}; what was recorded until then is kept", question.name()));
     }
@@ -132,9 +117,11 @@ pub(crate) fn run(
     let words = Words { form, per: options.per, times, title: &title, subtitle };
     match file {
         Some(file) => {
-            let mut out = BufWriter::new(file);
+            let mut out = BufWriter::new(file.file());
             words.write(&sampler.profile, &mut out)?;
             out.flush()?;
+            drop(out);
+            file.keep()?;
         }
         None => {
             let mut out = BufWriter::new(std::io::stdout().lock());
@@ -142,8 +129,32 @@ pub(crate) fn run(
             out.flush()?;
         }
     }
+    if let Some(stood) = seen.told() {
+        question.notes.say(&stood);
+    }
+    let stood = sampler.pauses.together();
+    if stood.as_secs_f64() > lasted.as_secs_f64() * MUCH {
+        question.notes.warning(&format_args!(
+            "{}: the guest stood for {:.0} % of the time: a lower --rate holds it less",
+            question.name(),
+            stood.as_secs_f64() * 100.0 / lasted.as_secs_f64()
+        ));
+    }
     for line in told.iter().filter(|line| !line.is_empty()) {
         question.notes.say(line);
+    }
+    Ok(())
+}
+
+/// Is something asked for by name that the guest does not have?
+fn absent(question: &Question<'_>, seen: &Seen<'_>, options: &RecordOptions) -> Result<(), Failure> {
+    let name = question.name();
+    let cpus = seen.guest.as_vcpus().count();
+    if let Some(cpu) = options.cpu.filter(|cpu| *cpu as usize >= cpus) {
+        return Err(Failure::Said(format!("{name}: there is no CPU {cpu}: it has {cpus}, from 0 on")));
+    }
+    if let (Some(pid), Err(why)) = (options.pid, &seen.opened) {
+        return Err(Failure::Said(format!("{name}: process {pid} cannot be looked for: {why}")));
     }
     Ok(())
 }
@@ -247,6 +258,7 @@ fn summary(sampler: &Sampler<'_>, ticks: &Ticks, lasted: Duration, options: &Rec
     also(counts.unknown, "vCPUs could not be told");
     also(counts.lost + sampler.profile.untimed, "samples beyond what is kept");
     let rounds = counts.rounds.max(1);
-    let third = sampler.pauses.told().unwrap_or_default();
-    [first, second, format!("{third}; {:.1} pages read at a time", counts.pages as f64 / rounds as f64)]
+    let pages = counts.pages as f64 / rounds as f64;
+    let third = sampler.pauses.told().map(|told| format!("{told}; {pages:.1} pages read at a time"));
+    [first, second, third.unwrap_or_default()]
 }

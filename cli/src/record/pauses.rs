@@ -36,6 +36,11 @@ impl Pauses {
         Some(Duration::from_nanos(u64::from(*found)))
     }
 
+    /// All of them.
+    pub(crate) const fn together(&self) -> Duration {
+        self.together
+    }
+
     /// In words.
     pub(crate) fn told(&self) -> Option<String> {
         let (median, high) = (self.quantile(0.5)?, self.quantile(0.99)?);

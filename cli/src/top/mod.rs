@@ -6,12 +6,12 @@ mod screen;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use vmc::{LiveError, LiveGuest};
+use vmc::LiveError;
 
 use crate::args::TopOptions;
 use crate::commands::Question;
 use crate::failure::Failure;
-use crate::record::{Moment, Sampler, Ticks, Until, Wanted, open_kernel};
+use crate::record::{Sampler, Seen, Ticks, Until, Wanted};
 use round::Round;
 use screen::{Asked, Screen};
 
@@ -19,20 +19,23 @@ use screen::{Asked, Screen};
 const WANTED: Wanted =
     Wanted { pid: None, cpu: None, kernel: true, user: true, idle: false, stacks: false, demangled_bytes: 0 };
 
-/// Shows rounds until there were as many as `options` ask for, or `until` is over.
-pub(crate) fn run(
-    question: &Question<'_>,
-    guest: &dyn LiveGuest,
-    until: &Until,
-    options: &TopOptions,
-) -> Result<(), Failure> {
-    let moment = Moment::new(guest);
-    let opened = open_kernel(question, guest, &moment)?;
-    let linux = opened.as_ref().ok();
-    if let Err(why) = &opened {
+/// Shows rounds until there were as many as `options` ask for, or somebody asks for the end.
+pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions) -> Result<(), Failure> {
+    let (guest, moment, until) = (seen.guest, seen.moment, seen.until);
+    let linux = seen.opened.as_ref().ok();
+    if let Err(why) = &seen.opened {
         question.notes.warning(&format_args!("{}: {why}; its vCPUs alone are shown", question.name()));
     }
-    let mut sampler = Sampler::new(guest, &moment, linux, WANTED);
+    if let Some(stood) = seen.told() {
+        question.notes.say(&stood);
+    }
+    if !guest.running() {
+        question.notes.warning(&format_args!(
+            "{}: the guest is paused: what is shown is where it stands, not what it does",
+            question.name()
+        ));
+    }
+    let mut sampler = Sampler::new(guest, moment, linux, WANTED);
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
     let mut screen = if terminal && !options.batch { Some(Screen::open()?) } else { None };
     let rounds = options.rounds.or(if terminal { None } else { Some(1) });
@@ -91,7 +94,7 @@ pub(crate) fn run(
 /// The terminal is put right before anything is said.
 fn gone(screen: Option<Screen>, question: &Question<'_>, why: &LiveError) -> Result<(), Failure> {
     drop(screen);
-    Err(Failure::Said(format!("{}: {why}", question.name())))
+    Err(question.live_failure(why.clone()))
 }
 
 /// Waits until `deadline`, for a key or the end.

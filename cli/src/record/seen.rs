@@ -1,0 +1,79 @@
+//! [`Seen`]: a live guest with its kernel, found while the guest runs where that can be, so that it need not stand for it.
+
+use std::time::{Duration, Instant};
+
+use vmc::{Limits, LiveGuest};
+use vmc_linux::{Linux, LinuxError};
+
+use super::{Moment, Until};
+use crate::commands::Question;
+use crate::debug::KernelFiles;
+use crate::failure::Failure;
+
+/// How often a kernel that is not to be found in a running guest is looked for again.
+const TRIES: usize = 3;
+
+/// What is looked at again and again.
+pub(crate) struct Seen<'m> {
+    pub(crate) guest: &'m dyn LiveGuest,
+    pub(crate) moment: &'m Moment<'m>,
+    pub(crate) opened: Result<Linux<'m>, LinuxError>,
+    pub(crate) until: &'m Until,
+    /// For how long the guest was held until its kernel was found, where it was.
+    pub(crate) stood: Option<Duration>,
+}
+
+impl<'m> Seen<'m> {
+    /// Finds the kernel of a guest over `moment`. Where attaching, which began at `attached`, has stopped the guest, it stands until
+    /// that is done; else it runs.
+    ///
+    /// # Errors
+    /// The guest could not be stopped or let go, or is gone.
+    pub(crate) fn find(
+        question: &Question<'_>,
+        guest: &'m dyn LiveGuest,
+        moment: &'m Moment<'m>,
+        until: &'m Until,
+        attached: Instant,
+    ) -> Result<Self, Failure> {
+        let mut files = KernelFiles::new(&question.args.common.symbols);
+        let ran = guest.running();
+        if !ran {
+            guest.stop().map_err(|why| question.live_failure(why))?;
+        }
+        let mut open = || {
+            let given: Option<&mut dyn vmc_linux::KernelFiles> =
+                if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
+            Linux::open_with_files(moment, moment, Limits::default(), given)
+        };
+        let mut opened = open();
+        for _ in 1..TRIES {
+            if opened.is_ok() || !ran || until.over() || question.gone().is_some() {
+                break;
+            }
+            guest.forget();
+            opened = open();
+        }
+        if !ran {
+            guest.resume().map_err(|why| question.live_failure(why))?;
+        }
+        if opened.is_err()
+            && let Some(why) = question.gone()
+        {
+            return Err(why);
+        }
+        // What was read of it while it ran may have been torn.
+        if let (Ok(linux), true) = (&mut opened, ran) {
+            guest.forget();
+            linux.forget();
+        }
+        let stood = (!ran && guest.running()).then(|| attached.elapsed());
+        Ok(Self { guest, moment, opened, until, stood })
+    }
+
+    /// For how long the guest was held before its first sample, in words.
+    pub(crate) fn told(&self) -> Option<String> {
+        let milliseconds = self.stood?.as_secs_f64() * 1e3;
+        Some(format!("the guest stood {milliseconds:.1} ms until its kernel was found"))
+    }
+}
