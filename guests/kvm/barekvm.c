@@ -424,6 +424,7 @@ static void *run_plugged(void *argument)
 	int fd = (int)must(ioctl(vm, KVM_CREATE_VCPU, opt.vcpus), "KVM_CREATE_VCPU");
 	for (;;)
 		ioctl(fd, KVM_RUN, 0);
+	return 0;
 }
 
 static void plug(void)
