@@ -407,6 +407,8 @@ impl Command {
                 | Self::Ls { .. }
                 | Self::Read { .. }
                 | Self::Translate { .. }
+                // A file that was written stays.
+                | Self::Dump { .. }
         )
     }
 

@@ -14,7 +14,6 @@ mod common;
 mod live;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -166,11 +165,12 @@ fn a_bare_process_as_the_core_that_it_holds() {
     }
 }
 
-/// A `dump` that has begun to write, and is held there.
+/// A `dump` that has made its file, and is held there.
 struct Begun(Child);
 
 impl Begun {
-    fn of(target: &str, folder: &Folder) -> Self {
+    /// Nothing where it was faster.
+    fn of(target: &str, folder: &Folder) -> Option<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_vmc"))
             .args(["dump", target])
             .arg(folder.core())
@@ -183,17 +183,19 @@ impl Begun {
         let descriptors = PathBuf::from(format!("/proc/{}/fd", child.id()));
         let begin = Instant::now();
         // What it writes into has no name yet, but lies in the folder.
-        let written = |fd: &Path| {
-            let ours = fs::read_link(fd).is_ok_and(|path| path.starts_with(&folder.0));
-            ours && fs::metadata(fd).is_ok_and(|meta| meta.blocks() > 0)
-        };
-        while !fs::read_dir(&descriptors).is_ok_and(|fds| fds.flatten().any(|entry| written(&entry.path()))) {
-            assert!(child.try_wait().unwrap().is_none(), "{target}: it has ended already");
+        let made = |fd: &Path| fs::read_link(fd).is_ok_and(|path| path.starts_with(&folder.0));
+        while !fs::read_dir(&descriptors).is_ok_and(|fds| fds.flatten().any(|entry| made(&entry.path()))) {
+            if child.try_wait().unwrap().is_some() {
+                let output = child.wait_with_output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(output.status.success(), "{target}: {} {said}", output.status);
+                return None;
+            }
             assert!(begin.elapsed() < Duration::from_secs(60), "{target}: it does not begin");
         }
         let begun = Self(child);
         begun.send(Signal::SIGSTOP);
-        begun
+        Some(begun)
     }
 
     fn send(&self, signal: Signal) {
@@ -213,7 +215,7 @@ impl Begun {
 fn broken_off(target: &str, name: &str) {
     for _ in 0..20 {
         let folder = Folder::new(name);
-        let begun = Begun::of(target, &folder);
+        let Some(begun) = Begun::of(target, &folder) else { continue };
         begun.send(Signal::SIGINT);
         let (status, stdout, stderr) = begun.go_on();
         if status.success() {
@@ -256,8 +258,13 @@ fn a_signal_in_the_middle_leaves_a_kvm_process_as_it_was() {
 
 /// The process `pid`, killed: the guest is gone while it is saved.
 fn ends_in_the_middle(target: &str, pid: u64) {
-    let folder = Folder::new("killed");
-    let begun = Begun::of(target, &folder);
+    let (folder, begun) = (0..20)
+        .find_map(|_| {
+            let folder = Folder::new("killed");
+            let begun = Begun::of(target, &folder)?;
+            Some((folder, begun))
+        })
+        .unwrap();
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
     let dead = || {
         let status = fs::read_to_string(format!("/proc/{pid}/status"));
