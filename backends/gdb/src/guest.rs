@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmc::{LiveError, LiveFacts, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
 use vmc_qmp::hmp::{Monitor, MonitorError};
 
-use crate::address::Address;
 use crate::error::{ConnectError, LinkError};
 use crate::guard::Guard;
 use crate::handshake::{self, Addresses, Layout};
@@ -19,6 +18,7 @@ use crate::peer;
 use crate::registers::Plan;
 use crate::state::{Local, RUNS, State};
 use crate::stream::Stream;
+use vmc_process::Address;
 
 /// Attaching takes no longer than so many times the patience: a stub could answer each question in the last moment.
 const HANDSHAKE: u32 = 10;
@@ -53,7 +53,8 @@ impl Gdb {
                 at_step(step);
             }
         };
-        let address = Address::parse(address)?;
+        let address =
+            Address::parse(address).map_err(|_| ConnectError::Address { text: address.to_owned() })?;
         let name = address.to_string();
         // To be queued behind another client is to stop the guest whenever that one goes.
         if peer::is_busy(&address) {

@@ -31,7 +31,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod address;
 mod description;
 mod error;
 mod guard;
@@ -50,7 +49,6 @@ mod state;
 mod stream;
 mod xfer;
 
-pub use address::Address;
 pub use error::{ConnectError, LinkError};
 pub use guest::Gdb;
 pub use options::{ConnectOptions, Leave, Step};

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
 use crate::stream::Stream;
+use vmc_process::Address;
 
 /// A client that has just gone is still there for a moment.
 const GOING: Duration = Duration::from_millis(300);

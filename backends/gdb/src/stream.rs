@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use crate::address::Address;
+use vmc_process::Address;
 
 /// A connected socket.
 #[derive(Debug)]

@@ -36,6 +36,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
 mod cache;
 mod error;
 pub mod guardian;
@@ -51,6 +52,7 @@ mod segments;
 mod slots;
 mod verify;
 
+pub use address::{Address, AddressError};
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;

@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use vmc::LiveError;
 
-use crate::address::Address;
 use crate::error::{CommandError, ConnectError};
 use crate::hmp::{Monitor, MonitorError, excerpt};
 use crate::message::{Command, Cpu, Done, Dump, FdName, Greeting, Line, Message, Nothing, Status};
 use crate::stream::{LineError, MAX_LINE, Stream, is_again};
+use vmc_process::Address;
 
 const DUMP: &str = "dump-guest-memory";
 const CLOSED: &str = "QEMU has closed the connection";

@@ -34,7 +34,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod address;
 mod connection;
 mod dump;
 mod error;
@@ -48,6 +47,5 @@ mod part;
 mod peer;
 mod stream;
 
-pub use address::Address;
 pub use error::{CommandError, ConnectError, DumpError};
 pub use guest::{ConnectOptions, Qmp};

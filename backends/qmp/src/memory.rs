@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use vmc::{PhysAddr, PhysError, PhysMemory, Region};
 use vmc_process::{Layout, ProcessError, ProcessMemory};
 
-use crate::address::Address;
 use crate::connection::Connection;
 use crate::hmp::{MonitorError, read_words};
 use crate::link::Link;
 use crate::part::Part;
 use crate::peer;
+use vmc_process::Address;
 
 /// What the monitor is asked for at once, in bytes.
 const PAGE: u64 = 4096;

@@ -10,8 +10,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use crate::address::Address;
 use crate::stream::Stream;
+use vmc_process::Address;
 
 /// The process that listened on a Unix socket, if it is to be seen from here.
 pub(crate) fn listener(stream: &Stream) -> Option<u32> {

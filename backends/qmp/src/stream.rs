@@ -12,7 +12,7 @@ use rustix::net::{
     SocketType, sockopt,
 };
 
-use crate::address::Address;
+use vmc_process::Address;
 
 /// The longest line that is taken: the registers of a thousand vCPUs with every vector take a quarter of it.
 pub(crate) const MAX_LINE: usize = 32 << 20;
