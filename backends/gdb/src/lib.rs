@@ -43,10 +43,9 @@ mod memory_map;
 mod monitor;
 mod options;
 mod packet;
-mod peer;
+mod peek;
 mod registers;
 mod state;
-mod stream;
 mod xfer;
 
 pub use error::{ConnectError, LinkError};

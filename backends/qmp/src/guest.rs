@@ -81,7 +81,7 @@ impl Qmp {
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
         connection.limit(None);
-        let opened = memory::open(&connection, &address, &layout, options.process);
+        let opened = memory::open(&connection, &layout, options.process);
         warnings.extend(opened.warning);
         Ok(Self {
             regions: layout.regions(),

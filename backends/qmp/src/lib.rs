@@ -44,7 +44,6 @@ mod memory;
 mod message;
 mod note;
 mod part;
-mod peer;
 mod stream;
 
 pub use error::{CommandError, ConnectError, DumpError};
