@@ -118,16 +118,20 @@ impl Link {
         self.window > 1
     }
 
-    /// Asks the first question. Before an answer is taken, `found` hears whether a stop stands before it: the guest ran.
-    pub(crate) fn ask_first(
+    /// Asks a question once. Before anything is taken, `found` hears how the first packet begins that comes: a stop before the
+    /// answer to the first of all questions means that the guest ran.
+    pub(crate) fn ask_once(
         &mut self,
         question: &[u8],
-        found: &mut dyn FnMut(bool),
+        found: &mut dyn FnMut(u8),
     ) -> Result<Vec<u8>, LinkError> {
+        if self.unsure {
+            self.quiet()?;
+        }
         self.tell(question)?;
         let until = self.until();
         match peek::first_of_packet(&self.socket, until) {
-            Ok(Some(byte)) => found(matches!(byte, b'T' | b'S')),
+            Ok(Some(byte)) => found(byte),
             // What is no packet is told below.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(self.silent(question)),
@@ -136,6 +140,7 @@ impl Link {
         for _ in 0..UNASKED {
             match self.receive(until, true)? {
                 Some(packet) if is_stop(&packet) => self.stops += 1,
+                Some(packet) if is_console_output(&packet) => {}
                 Some(packet) => return Ok(packet),
                 None => return Err(self.silent(question)),
             }
