@@ -21,19 +21,37 @@ impl Command {
         }
     }
 
+    /// Is it about what a kernel has? The others look at the machine alone.
+    pub(crate) const fn needs_kernel(&self) -> bool {
+        !matches!(self, Self::Registers(_) | Self::Read { physical: true, .. })
+    }
+
+    /// Its name, if it looks at a live guest again and again.
+    pub(crate) const fn over_time(&self) -> Option<&'static str> {
+        match self {
+            Self::Record { .. } => Some("record"),
+            Self::Top { .. } => Some("top"),
+            _ => None,
+        }
+    }
+
+    /// Is its answer not to be had again and again? A file that was written stays.
+    pub(crate) const fn is_asked_once(&self) -> bool {
+        matches!(self, Self::Dump { .. })
+    }
+
     /// Is it worth while to ask a running guest once before it is stopped? Not where most of the time goes into reading what
     /// may have changed.
     pub(crate) const fn is_rehearsed(&self) -> bool {
-        !matches!(
-            self,
-            Self::Search { .. }
-                | Self::Cat { .. }
-                | Self::Ls { .. }
-                | Self::Read { .. }
-                | Self::Translate { .. }
-                // A file that was written stays.
-                | Self::Dump { .. }
-        )
+        !self.is_asked_once()
+            && !matches!(
+                self,
+                Self::Search { .. }
+                    | Self::Cat { .. }
+                    | Self::Ls { .. }
+                    | Self::Read { .. }
+                    | Self::Translate { .. }
+            )
     }
 
     /// The target that it is to look at.

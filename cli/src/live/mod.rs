@@ -40,7 +40,7 @@ pub(crate) fn run(
     blocked: &Blocked,
     attached: Instant,
 ) -> Result<(), Failure> {
-    if let Command::Record { .. } | Command::Top { .. } = &question.args.command {
+    if question.args.command.over_time().is_some() {
         return over_time(question, guest, blocked, attached);
     }
     let gate = Gate::default();
@@ -89,7 +89,7 @@ fn open_running<'m>(
     guest: &dyn LiveGuest,
     files: &mut KernelFiles<'_>,
 ) -> Option<Result<Linux<'m>, LinuxError>> {
-    if !question.needs_kernel() {
+    if !question.args.command.needs_kernel() {
         return None;
     }
     let mut opened = question.open_kernel(files);

@@ -74,7 +74,7 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn(
         // What is written is written: it cannot be taken back for a better answer.
         let late = tries > ALIKE && began.elapsed() > PATIENCE;
         let lasting = alike >= ALIKE || tries == MOST_TRIES || late;
-        if whole || lasting || written || gone || question.once() {
+        if whole || lasting || written || gone || question.args.command.is_asked_once() {
             break;
         }
         // Whoever is in the midst of a change gets some time for it.

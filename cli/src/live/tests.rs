@@ -162,7 +162,7 @@ fn ask(words: &[&str], target: &Target) -> Told {
         }
         None => {
             let mut files = KernelFiles::new(&[]);
-            let opened = question.needs_kernel().then(|| question.open_kernel(&mut files));
+            let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
             question.ask(opened.as_ref(), None, &files)
         }
     };
