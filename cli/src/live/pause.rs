@@ -25,7 +25,7 @@ struct State {
 }
 
 /// Stops this program, all of it, until somebody has it go on.
-fn stop_this_program() {
+pub(super) fn stop_this_program() {
     // To this thread: it goes no step further before all stand.
     let _ = raise(Signal::SIGSTOP);
 }

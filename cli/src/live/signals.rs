@@ -11,8 +11,8 @@ use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, Signal, raise};
 use vmc::LiveGuest;
 
-use super::pause::Gate;
-use crate::record::Until;
+use super::Until;
+use super::pause::{Gate, stop_this_program};
 
 /// What ends the waiting thread itself: a signal that does nothing where nobody waits for it.
 const END: Signal = Signal::SIGURG;
@@ -73,28 +73,25 @@ pub(super) struct Watch<'s> {
     _handle: ScopedJoinHandle<'s, ()>,
 }
 
+/// What comes after a signal.
+pub(super) enum Then {
+    /// The next one is waited for.
+    Wait,
+    /// It ends the program as if it had never been blocked: whoever waits for us sees which signal it was.
+    End,
+}
+
 impl<'s> Watch<'s> {
-    /// Starts it.
+    /// Starts it; each signal is given to `take`.
     pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         blocked: &'s Blocked,
-        gate: &'s Gate,
-        guest: &'s dyn LiveGuest,
+        take: impl FnMut(Signal) -> Then + Send + 's,
     ) -> Self {
         let (tell, told) = mpsc::channel();
         let handle = scope.spawn(move || {
             let _ = tell.send(pthread_self());
-            watch(&blocked.watched, gate, guest);
-        });
-        Self { thread: told.recv().ok(), _handle: handle }
-    }
-
-    /// Starts it for work that a first signal ends in good order; a second one ends the program.
-    pub(super) fn start_until(scope: &'s Scope<'s, '_>, blocked: &'s Blocked, until: &'s Until) -> Self {
-        let (tell, told) = mpsc::channel();
-        let handle = scope.spawn(move || {
-            let _ = tell.send(pthread_self());
-            watch_until(&blocked.watched, until);
+            watch(&blocked.watched, take);
         });
         Self { thread: told.recv().ok(), _handle: handle }
     }
@@ -109,27 +106,17 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// Waits for signals, until the one that ends it. Where a second one ends the program while the guest stands, the backend's guardian
-/// lets it go.
-fn watch_until(watched: &SigSet, until: &Until) {
-    let mut first: Option<Instant> = None;
+/// Waits for signals, until the one that ends it.
+fn watch(watched: &SigSet, mut take: impl FnMut(Signal) -> Then) {
     loop {
         match watched.wait() {
             Ok(END) => return,
-            Ok(Signal::SIGTSTP) => {
-                let _runs = until.standing();
-                // To this thread: it keeps what it has until all of this program stands.
-                let _ = raise(Signal::SIGSTOP);
-            }
-            // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
-            Ok(signal) if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => {
-                let _ = SigSet::from(signal).thread_unblock();
-                let _ = raise(signal);
-                return;
-            }
-            Ok(_) => {
-                first.get_or_insert_with(Instant::now);
-                until.end();
+            Ok(signal) => {
+                if let Then::End = take(signal) {
+                    let _ = SigSet::from(signal).thread_unblock();
+                    let _ = raise(signal);
+                    return;
+                }
             }
             Err(Errno::EINTR) => {}
             Err(_) => return,
@@ -137,21 +124,39 @@ fn watch_until(watched: &SigSet, until: &Until) {
     }
 }
 
-/// Waits for signals, until the one that ends it.
-fn watch(watched: &SigSet, gate: &Gate, guest: &dyn LiveGuest) {
-    loop {
-        match watched.wait() {
-            Ok(END) => return,
-            Ok(Signal::SIGTSTP) => gate.stop_program(),
-            Ok(signal) => {
-                gate.close(guest);
-                // As if it had never been blocked: whoever waits for us sees which signal it was.
-                let _ = SigSet::from(signal).thread_unblock();
-                let _ = raise(signal);
-                return;
-            }
-            Err(Errno::EINTR) => {}
-            Err(_) => return,
+/// For one question: a signal lets the guest go and ends the program.
+pub(super) fn lets_go<'s>(
+    gate: &'s Gate,
+    guest: &'s dyn LiveGuest,
+) -> impl FnMut(Signal) -> Then + Send + 's {
+    move |signal| match signal {
+        Signal::SIGTSTP => {
+            gate.stop_program();
+            Then::Wait
+        }
+        _ => {
+            gate.close(guest);
+            Then::End
+        }
+    }
+}
+
+/// For work that a first signal ends in good order; a second one ends the program. Where that comes while the guest stands, the
+/// backend's guardian lets it go.
+pub(super) fn ends_work(until: &Until) -> impl FnMut(Signal) -> Then + Send {
+    let mut first: Option<Instant> = None;
+    move |signal| match signal {
+        Signal::SIGTSTP => {
+            let _runs = until.standing();
+            stop_this_program();
+            Then::Wait
+        }
+        // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
+        _ if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => Then::End,
+        _ => {
+            first.get_or_insert_with(Instant::now);
+            until.end();
+            Then::Wait
         }
     }
 }

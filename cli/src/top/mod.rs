@@ -11,7 +11,8 @@ use vmc::LiveError;
 use crate::args::TopOptions;
 use crate::commands::Question;
 use crate::failure::Failure;
-use crate::record::{Sampler, Seen, Ticks, Until, Wanted};
+use crate::live::Until;
+use crate::record::{Sampler, Seen, Ticks, Wanted};
 use round::Round;
 use screen::{Asked, Screen};
 
