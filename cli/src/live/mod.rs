@@ -1,6 +1,8 @@
 //! Live guests: a question is asked while the guest stands still, as briefly as may be, or again and again while it runs.
 
 mod address;
+#[cfg(test)]
+pub(crate) mod fake;
 mod gone;
 mod open;
 mod pause;

@@ -12,7 +12,7 @@ mod profile;
 mod sampler;
 mod seen;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod ticks;
 
 pub(crate) use moment::Moment;
