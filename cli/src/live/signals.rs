@@ -73,20 +73,12 @@ pub(super) struct Watch<'s> {
     _handle: ScopedJoinHandle<'s, ()>,
 }
 
-/// What comes after a signal.
-pub(super) enum Then {
-    /// The next one is waited for.
-    Wait,
-    /// It ends the program as if it had never been blocked: whoever waits for us sees which signal it was.
-    End,
-}
-
 impl<'s> Watch<'s> {
     /// Starts it; each signal is given to `take`.
     pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         blocked: &'s Blocked,
-        take: impl FnMut(Signal) -> Then + Send + 's,
+        take: impl FnMut(Signal) + Send + 's,
     ) -> Self {
         let (tell, told) = mpsc::channel();
         let handle = scope.spawn(move || {
@@ -107,56 +99,45 @@ impl Drop for Watch<'_> {
 }
 
 /// Waits for signals, until the one that ends it.
-fn watch(watched: &SigSet, mut take: impl FnMut(Signal) -> Then) {
+fn watch(watched: &SigSet, mut take: impl FnMut(Signal)) {
     loop {
         match watched.wait() {
             Ok(END) => return,
-            Ok(signal) => {
-                if let Then::End = take(signal) {
-                    let _ = SigSet::from(signal).thread_unblock();
-                    let _ = raise(signal);
-                    return;
-                }
-            }
+            Ok(signal) => take(signal),
             Err(Errno::EINTR) => {}
             Err(_) => return,
         }
     }
 }
 
+/// Ends this program by a signal as if that had never been blocked: whoever waits for us sees which one it was.
+fn end_by(signal: Signal) {
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = raise(signal);
+}
+
 /// For one question: a signal lets the guest go and ends the program.
-pub(super) fn lets_go<'s>(
-    gate: &'s Gate,
-    guest: &'s dyn LiveGuest,
-) -> impl FnMut(Signal) -> Then + Send + 's {
+pub(super) fn lets_go<'s>(gate: &'s Gate, guest: &'s dyn LiveGuest) -> impl FnMut(Signal) + Send + 's {
     move |signal| match signal {
-        Signal::SIGTSTP => {
-            gate.stop_program();
-            Then::Wait
-        }
-        _ => {
-            gate.close(guest);
-            Then::End
-        }
+        Signal::SIGTSTP => gate.stop_program(),
+        _ => gate.close(guest, || end_by(signal)),
     }
 }
 
 /// For work that a first signal ends in good order; a second one ends the program. Where that comes while the guest stands, the
 /// backend's guardian lets it go.
-pub(super) fn ends_work(until: &Until) -> impl FnMut(Signal) -> Then + Send {
+pub(super) fn ends_work(until: &Until) -> impl FnMut(Signal) + Send {
     let mut first: Option<Instant> = None;
     move |signal| match signal {
         Signal::SIGTSTP => {
             let _runs = until.standing();
             stop_this_program();
-            Then::Wait
         }
         // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
-        _ if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => Then::End,
+        _ if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => end_by(signal),
         _ => {
             first.get_or_insert_with(Instant::now);
             until.end();
-            Then::Wait
         }
     }
 }
