@@ -41,7 +41,7 @@ class Span:
         wall, run, wait, kernel, rounds, beside = (b - a for a, b in zip(begin, self.now(bare)))
         self.run, self.wait, self.kernel = run / wall, wait / wall, kernel / wall
         self.held = 1 - self.run - self.wait    # not ready to run: somebody stopped it
-        self.pace = rounds / run                # rounds in a second that it ran
+        self.rounds = rounds / wall
         self.beside = beside / wall             # what others had, in processors
 
     @staticmethod
@@ -56,12 +56,17 @@ class Round:
     """A span in which the guest was watched, between two in which it was not."""
 
     def __init__(self, before, watched, after):
-        def alone(name):
-            return statistics.mean((getattr(before, name), getattr(after, name)))
-        self.watched = watched
-        self.lost = 1 - watched.run / alone('run')
-        self.slower = 1 - watched.pace / alone('pace')
+        self.before, self.watched, self.after = before, watched, after
         self.beside = max(before.beside, after.beside)
+
+    # of quiet rounds: in others the loop may not have run at all
+    def lost(self):
+        return 1 - self.watched.run / statistics.mean((self.before.run, self.after.run))
+
+    def slower(self):
+        """What its pace lost while it ran; that is the processor's too, and no median of few steadies it."""
+        watched, before, after = (each.rounds / max(each.run, 1e-9) for each in (self.watched, self.before, self.after))
+        return 1 - watched / statistics.mean((before, after))
 
 
 class Losses:
@@ -72,7 +77,7 @@ class Losses:
             return statistics.median(share(each) for each in rounds)
         # ticks are too coarse for a round: a share of all of them
         self.kernel = statistics.mean(each.watched.kernel for each in rounds)
-        self.lost = median(lambda each: each.lost) + self.kernel
+        self.lost = median(Round.lost) + self.kernel
         self.held = median(lambda each: each.watched.held)
         self.wait = median(lambda each: each.watched.wait)
-        self.slower = median(lambda each: each.slower)
+        self.slower = median(Round.slower)
