@@ -59,9 +59,9 @@ class Round:
         self.before, self.watched, self.after = before, watched, after
         self.beside = max(before.beside, after.beside)
 
-    # of quiet rounds: in others the loop may not have run at all
     def lost(self):
-        return 1 - self.watched.run / statistics.mean((self.before.run, self.after.run))
+        """For how long it was held; what it waits is printed beside: others' load is in that too."""
+        return self.watched.held
 
     def slower(self):
         """What its pace lost while it ran; that is the processor's too, and no median of few steadies it."""
@@ -78,6 +78,5 @@ class Losses:
         # ticks are too coarse for a round: a share of all of them
         self.kernel = statistics.mean(each.watched.kernel for each in rounds)
         self.lost = median(Round.lost) + self.kernel
-        self.held = median(lambda each: each.watched.held)
         self.wait = median(lambda each: each.watched.wait)
         self.slower = median(Round.slower)
