@@ -10,7 +10,7 @@
 )]
 
 mod common;
-#[path = "common/live.rs"]
+#[path = "common/live/mod.rs"]
 mod live;
 
 use std::path::Path;

@@ -9,63 +9,31 @@
 )]
 
 mod common;
+#[path = "common/live/mod.rs"]
+mod live;
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Answer, skip, top, vmc};
-use serde_json::Value;
+use common::{Answer, vmc};
+use live::{Qemu, json, saved};
 
 /// A guest that is woken where its image was taken; it ends with this.
 struct Guest {
-    child: Child,
+    qemu: Qemu,
     folder: PathBuf,
-    run: PathBuf,
-    words: Value,
-    /// One guest at a time.
-    _alone: MutexGuard<'static, ()>,
 }
-
-static ALONE: Mutex<()> = Mutex::new(());
 
 impl Guest {
     fn start(more: &[&str]) -> Option<Self> {
-        let shared = std::env::var_os("VMC_SHARED").map_or_else(|| top().join("../shared"), PathBuf::from);
-        let folder = shared.join("guests/x86_64-6.1-pti");
-        if !folder.join("meta.json").exists() {
-            skip(&format!("{} is not there", folder.display()));
-            return None;
-        }
-        for tool in ["qemu-system-x86_64", "python3", "zstd"] {
-            if Command::new(tool).arg("--version").output().is_err() {
-                skip(&format!("{tool} is not installed"));
-                return None;
-            }
-        }
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Paths of sockets are short.
-        let run = std::env::temp_dir().join(format!("vmc-cli-{}-{}", std::process::id(), more.len()));
-        let mut child = Command::new(top().join("guests/run-live"))
-            .arg(&run)
-            .arg(&folder)
-            .arg("--attend")
-            .args(more)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let words = serde_json::from_str(&line).unwrap_or_else(|why| panic!("{why}: {line}"));
-        Some(Self { child, folder, run, words, _alone: alone })
+        let folder = saved()?;
+        Some(Self { qemu: Qemu::start(&folder, more)?, folder })
     }
 
     fn targets(&self) -> [String; 2] {
-        ["qmp", "gdb"].map(|kind| format!("{kind}:{}", self.words[kind].as_str().unwrap()))
+        [self.qemu.qmp(), self.qemu.gdb()]
     }
 
     fn image(&self) -> String {
@@ -74,12 +42,10 @@ impl Guest {
 
     /// The guest's own counter of ticks: what grows only where it runs.
     fn jiffies(&self) -> u64 {
-        let [qmp, _] = self.targets();
-        let symbol = vmc(&["symbols", &qmp, "jiffies_64", "--format", "json"]).succeeded().stdout;
-        let symbol: Value = serde_json::from_str(&symbol).unwrap();
+        let qmp = self.qemu.qmp();
+        let symbol = json(&["symbols", &qmp, "jiffies_64"]);
         let at = symbol[0]["address"].as_str().unwrap();
-        let bytes = vmc(&["read", &qmp, at, "8", "--format", "json"]).succeeded().stdout;
-        let bytes: Value = serde_json::from_str(&bytes).unwrap();
+        let bytes = json(&["read", &qmp, at, "8"]);
         u64::from_str_radix(bytes["bytes"].as_str().unwrap(), 16).unwrap().swap_bytes()
     }
 
@@ -91,14 +57,6 @@ impl Guest {
             assert!(Instant::now() < end, "the guest does not go on");
             std::thread::sleep(Duration::from_millis(50));
         }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.run);
     }
 }
 
@@ -139,10 +97,7 @@ fn a_guest_that_stands_says_what_its_image_says() {
             assert_eq!(said(&live).len(), said(&told).len(), "{target}: {live:?}");
         }
         // The monitor does not tell all registers.
-        let rows = |target: &str| -> Value {
-            serde_json::from_str(&vmc(&["registers", target, "--format", "json"]).succeeded().stdout).unwrap()
-        };
-        let (live, told) = (rows(&target), rows(&image));
+        let (live, told) = (json(&["registers", &target]), json(&["registers", &image]));
         let (live, told) = (live.as_array().unwrap(), told.as_array().unwrap());
         assert_eq!(live.len(), told.len());
         for (live, told) in live.iter().zip(told) {

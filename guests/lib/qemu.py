@@ -54,6 +54,20 @@ class Qmp:
         return self('human-monitor-command', **{'command-line': line})
 
 
+def listening(name, path):
+    """A -chardev that waits for whoever connects to a UNIX socket."""
+    return f'socket,id={name},path={path},server=on,wait=off'
+
+
+def control_arguments(folder=''):
+    """QMP and the gdb stub, by sockets in a folder."""
+    return [
+        '-qmp', f'unix:{os.path.join(folder, "qmp.sock")},server=on,wait=off',
+        '-chardev', listening('gdb0', os.path.join(folder, 'gdb.sock')),
+        '-gdb', 'chardev:gdb0',
+    ]
+
+
 def ram_name(machine, arch):
     """The RAM block of a machine, as a migration stream names it."""
     if arch == 'aarch64':
@@ -82,12 +96,10 @@ def live_command(meta, image, kvm, shared):
         how = f'zstd -dcq {shlex.quote(state)}.zst'
     # Where nobody is at the other end the collector looks for somebody again and again; under
     # a KVM that emulates kernel mode no system call comes back to user mode.
-    truth = 'file,id=truth,path=/dev/null' if kvm else 'socket,id=truth,path=truth.sock,server=on,wait=off'
+    truth = 'file,id=truth,path=/dev/null' if kvm else listening('truth', 'truth.sock')
     return words + [
         '-chardev', truth,
-        '-qmp', 'unix:qmp.sock,server=on,wait=off',
-        '-chardev', 'socket,id=gdb0,path=gdb.sock,server=on,wait=off',
-        '-gdb', 'chardev:gdb0',
+        *control_arguments(),
         '-pidfile', 'qemu.pid',
         '-S', '-incoming', 'exec:' + how,
     ]

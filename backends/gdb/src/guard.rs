@@ -21,6 +21,8 @@ const RUN: u8 = 1;
 const PHYSICAL: u8 = 2;
 /// Something is known; without more: nothing is to be done.
 const KNOWN: u8 = 4;
+/// `D` is being sent.
+const LEAVING: u8 = 8;
 
 /// What ends a packet of which a killed process sent a part, acknowledges what it did not, and is nothing to a stub that
 /// waits for a packet.
@@ -33,6 +35,8 @@ const DETACH_FIRST: &[u8] = b"$D;1#b0";
 
 /// How long a stub may take to answer once it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer is waited for where it is not known whether there was a question.
+const PERHAPS: Duration = Duration::from_secs(3);
 /// What is silent for so long after an answer has no more to say.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -42,18 +46,19 @@ pub(crate) struct Guard {
     guardian: Option<Guardian>,
     run: bool,
     physical: bool,
+    leaving: bool,
 }
 
 impl Guard {
     /// Starts the guardian of a socket that is not connected yet. It waits for a stub that says nothing as long as we do.
     pub(crate) fn spawn(socket: BorrowedFd<'_>, patience: Duration) -> Self {
         let guardian = Guardian::spawn(&[socket.as_fd()], |post| stand(post, socket, patience)).ok();
-        Self { guardian, run: false, physical: false }
+        Self { guardian, ..Self::none() }
     }
 
     /// None: where there is no guardian.
     pub(crate) const fn none() -> Self {
-        Self { guardian: None, run: false, physical: false }
+        Self { guardian: None, run: false, physical: false, leaving: false }
     }
 
     pub(crate) const fn is_there(&self) -> bool {
@@ -72,14 +77,22 @@ impl Guard {
         self.tell();
     }
 
+    /// The guest is let go now: a second time is only for where the stub does not answer the first, of which no answer may be
+    /// taken before [`done`](Self::done).
+    pub(crate) fn leaving(&mut self) {
+        self.leaving = true;
+        self.tell();
+    }
+
     /// Nothing is to be done any more.
     pub(crate) fn done(&mut self) {
-        (self.run, self.physical) = (false, false);
+        (self.run, self.physical, self.leaving) = (false, false, false);
         self.tell();
     }
 
     fn tell(&self) {
-        let word = KNOWN | if self.run { RUN } else { 0 } | if self.physical { PHYSICAL } else { 0 };
+        let bits = [(true, KNOWN), (self.run, RUN), (self.physical, PHYSICAL), (self.leaving, LEAVING)];
+        let word = bits.iter().filter(|(is, _)| *is).fold(0, |word, (_, bit)| word | bit);
         if let Some(guardian) = &self.guardian {
             // One that is gone cannot be told, and does nothing.
             let _ = guardian.line().write_all(&[word]);
@@ -125,6 +138,10 @@ fn stand(post: &mut Post, socket: BorrowedFd<'_>, patience: Duration) {
                 return;
             }
         }
+    }
+    // QEMU's stub follows a null pointer at a second `D`, and any byte stops the guest that the first let go.
+    if word & LEAVING != 0 && listen(socket, PERHAPS, false) == Some(b'O') {
+        return;
     }
     if word & (RUN | PHYSICAL) == 0 || !say(socket, FINISH) {
         return;
@@ -254,6 +271,14 @@ mod tests {
             guard.physical(true);
         };
         assert_eq!(said(both, b"", &[b"$OK#9a"]), "+#00$Qqemu.PhyMemMode:0#76$D#44");
+        let leaving = |guard: &mut Guard| {
+            guard.run(true);
+            guard.leaving();
+        };
+        // `D` was sent and answered, was refused, or was not sent.
+        assert_eq!(said(leaving, b"$OK#9a", &[]), "");
+        assert_eq!(said(leaving, b"$E22#a9", &[b"$E22#a9", b"$OK#9a"]), "+#00$D#44$D;1#b0");
+        assert_eq!(said(leaving, b"", &[b"$OK#9a"]), "+#00$D#44");
         let done = |guard: &mut Guard| {
             guard.run(true);
             guard.done();

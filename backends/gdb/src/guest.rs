@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmc::{LiveError, LiveFacts, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
 use vmc_qmp::hmp::{Monitor, MonitorError};
 
-use crate::address::Address;
 use crate::error::{ConnectError, LinkError};
 use crate::guard::Guard;
 use crate::handshake::{self, Addresses, Layout};
@@ -15,10 +14,10 @@ use crate::local;
 use crate::memory::Pages;
 use crate::monitor::Console;
 use crate::options::{ConnectOptions, Leave, Step};
-use crate::peer;
 use crate::registers::Plan;
 use crate::state::{Local, RUNS, State};
-use crate::stream::Stream;
+use vmc_process::socket::Socket;
+use vmc_process::{Address, peer};
 
 /// Attaching takes no longer than so many times the patience: a stub could answer each question in the last moment.
 const HANDSHAKE: u32 = 10;
@@ -53,7 +52,8 @@ impl Gdb {
                 at_step(step);
             }
         };
-        let address = Address::parse(address)?;
+        let address =
+            Address::parse(address).map_err(|_| ConnectError::Address { text: address.to_owned() })?;
         let name = address.to_string();
         // To be queued behind another client is to stop the guest whenever that one goes.
         if peer::is_busy(&address) {
@@ -66,10 +66,10 @@ impl Gdb {
             }
             step(Step::Socket);
         };
-        let stream = Stream::connect(&address, options.patience, &mut before)
+        let socket = Socket::connect(&address, options.patience, &mut before)
             .map_err(|source| ConnectError::Connect { peer: name.clone(), source })?;
         step(Step::Connected);
-        let mut link = Link::new(stream, name.clone(), options.patience);
+        let mut link = Link::new(socket, name.clone(), options.patience);
         link.limit(Some(options.patience.saturating_mul(HANDSHAKE)));
         let let_run = |stopped| match options.leave {
             Leave::AsFound => stopped,
@@ -176,9 +176,10 @@ impl Gdb {
             return;
         }
         state.local = Local::Off;
-        let Some((pid, ram)) = peer::process(state.link.stream()).zip(self.layout.host.as_ref()) else {
-            return;
-        };
+        let socket = state.link.socket();
+        // A Unix socket has one process behind it; whoever else holds it is not asked.
+        let pid = if socket.is_unix() { peer::listener(socket) } else { peer::holders(socket).next() };
+        let Some((pid, ram)) = pid.zip(self.layout.host.as_ref()) else { return };
         let registers = state.registers(0, &self.threads, &self.plan).ok();
         let State { link, pages, .. } = state;
         if let Ok(memory) = local::open(pid, ram, link, pages, &self.layout.regions, registers.as_ref()) {

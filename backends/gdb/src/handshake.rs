@@ -45,10 +45,12 @@ pub(crate) struct Layout {
 /// Asks what the stub can do; `found` hears first whether the guest ran.
 pub(crate) fn features(link: &mut Link, found: &mut dyn FnMut(bool)) -> Result<Features, ConnectError> {
     let question = b"qSupported:xmlRegisters=i386,aarch64;binary-upload+";
-    let answer = link.ask_first(question, found).map_err(|error| match error {
-        LinkError::Silent { peer, milliseconds, .. } => ConnectError::Silent { peer, milliseconds },
-        other => other.into(),
-    })?;
+    let answer = link.ask_once(question, &mut |byte| found(matches!(byte, b'T' | b'S'))).map_err(
+        |error| match error {
+            LinkError::Silent { peer, milliseconds, .. } => ConnectError::Silent { peer, milliseconds },
+            other => other.into(),
+        },
+    )?;
     let features = Features::parse(&answer);
     if features.no_ack && link.ask(b"QStartNoAckMode")? == b"OK" {
         link.without_acks()?;

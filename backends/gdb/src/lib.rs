@@ -31,7 +31,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod address;
 mod description;
 mod error;
 mod guard;
@@ -44,13 +43,11 @@ mod memory_map;
 mod monitor;
 mod options;
 mod packet;
-mod peer;
+mod peek;
 mod registers;
 mod state;
-mod stream;
 mod xfer;
 
-pub use address::Address;
 pub use error::{ConnectError, LinkError};
 pub use guest::Gdb;
 pub use options::{ConnectOptions, Leave, Step};

@@ -7,9 +7,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use vmc_process::socket::Socket;
+
 use crate::error::{LinkError, excerpt};
 use crate::packet::{Garbage, Incoming, Scanner, encode};
-use crate::stream::Stream;
+use crate::peek;
 
 /// How often a packet is sent again, or asked for again, that came damaged.
 const RETRIES: usize = 3;
@@ -23,7 +25,7 @@ const UNASKED: usize = 64;
 /// A connection to a stub.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: Stream,
+    socket: Socket,
     scanner: Scanner,
     buffer: Vec<u8>,
     /// Are packets acknowledged?
@@ -47,9 +49,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: Stream, peer: String, patience: Duration) -> Self {
+    pub(crate) fn new(socket: Socket, peer: String, patience: Duration) -> Self {
         Self {
-            stream,
+            socket,
             scanner: Scanner::default(),
             buffer: vec![0; 1 << 16],
             acks: true,
@@ -80,8 +82,8 @@ impl Link {
         self.deadline = most.map(|most| Instant::now() + most);
     }
 
-    pub(crate) const fn stream(&self) -> &Stream {
-        &self.stream
+    pub(crate) const fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Nothing more is to be expected of the other end.
@@ -116,16 +118,20 @@ impl Link {
         self.window > 1
     }
 
-    /// Asks the first question. Before an answer is taken, `found` hears whether a stop stands before it: the guest ran.
-    pub(crate) fn ask_first(
+    /// Asks a question once. Before anything is taken, `found` hears how the first packet begins that comes: a stop before the
+    /// answer to the first of all questions means that the guest ran.
+    pub(crate) fn ask_once(
         &mut self,
         question: &[u8],
-        found: &mut dyn FnMut(bool),
+        found: &mut dyn FnMut(u8),
     ) -> Result<Vec<u8>, LinkError> {
+        if self.unsure {
+            self.quiet()?;
+        }
         self.tell(question)?;
         let until = self.until();
-        match self.stream.first_of_packet(until) {
-            Ok(Some(byte)) => found(matches!(byte, b'T' | b'S')),
+        match peek::first_of_packet(&self.socket, until) {
+            Ok(Some(byte)) => found(byte),
             // What is no packet is told below.
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(self.silent(question)),
@@ -134,6 +140,7 @@ impl Link {
         for _ in 0..UNASKED {
             match self.receive(until, true)? {
                 Some(packet) if is_stop(&packet) => self.stops += 1,
+                Some(packet) if is_console_output(&packet) => {}
                 Some(packet) => return Ok(packet),
                 None => return Err(self.silent(question)),
             }
@@ -256,7 +263,7 @@ impl Link {
     /// Sends `bytes` as they are.
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         let until = self.until();
-        let sent = self.stream.send(bytes, until);
+        let sent = self.socket.send(bytes, until);
         sent.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 LinkError::Closed { peer: self.peer.clone() }
@@ -268,7 +275,7 @@ impl Link {
 
     /// Has the guest stopped already, by somebody else? Does not wait for it.
     pub(crate) fn has_stopped(&mut self) -> Result<bool, LinkError> {
-        if !self.stream.shows_stop() {
+        if !peek::shows_stop(&self.socket) {
             return Ok(false);
         }
         let until = self.until();
@@ -331,7 +338,7 @@ impl Link {
                     let again = if incoming == Incoming::Nak { self.last.clone() } else { vec![b'-'] };
                     self.transmit(&again)?;
                 }
-                Ok(None) => match self.stream.receive(&mut self.buffer, until) {
+                Ok(None) => match self.socket.receive(&mut self.buffer, until) {
                     Ok(0) => return Err(LinkError::Closed { peer: self.peer.clone() }),
                     Ok(came) => self.scanner.feed(self.buffer.get(..came).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),

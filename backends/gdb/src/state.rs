@@ -202,8 +202,15 @@ impl State {
     /// `D`, in the form that the stub takes; else the guest is just let run.
     fn let_go(&mut self) -> Result<(), LinkError> {
         // A client before us may have agreed on several processes, which the stub remembers: then `D` wants a number.
+        self.guard.leaving();
         for form in [b"D".as_slice(), b"D;1"] {
-            if self.link.ask(form)? == b"OK" {
+            let guard = &mut self.guard;
+            let answer = self.link.ask_once(form, &mut |byte| {
+                if byte == b'O' {
+                    guard.done();
+                }
+            });
+            if answer? == b"OK" {
                 self.link.let_be();
                 return Ok(());
             }

@@ -348,6 +348,13 @@ fn where_nothing_listens_one_line_says_so() {
     assert!(matches!(error, ConnectError::Connect { .. }), "{error}");
     let closed = LinkError::Closed { peer: "x".into() };
     assert_eq!(closed.to_string(), "the stub at x has closed the connection");
+    for wrong in ["", "host", "host:", ":1234", "host:0", "host:65536", "::1:1234", "[::1]", "[::1:5", "[]:5"]
+    {
+        assert!(
+            matches!(Gdb::connect(wrong, &impatient()), Err(ConnectError::Address { text }) if text == wrong),
+            "{wrong}"
+        );
+    }
 }
 
 #[test]

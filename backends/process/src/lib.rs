@@ -5,7 +5,8 @@
 //! [`ProcessMemory`] reads the guest's memory by it, as [`vmc::PhysMemory`]. A layout comes from its user ([`Layout::parse`]),
 //! from the host's kernel ([`kernel_memslots`]: exact, for any monitor that uses KVM), or from what is known of the monitor
 //! ([`vmm_rules`]: QEMU, Firecracker, Cloud Hypervisor, crosvm); [`verify()`] and [`choose`] hold it against the guest's own
-//! memory. [`guardian`] and [`orphan`] finish what a killed tool had begun.
+//! memory. [`socket`] and [`peer`] lead to monitors and stubs and to who is behind them; [`guardian`] and [`orphan`] finish what a
+//! killed tool had begun.
 //!
 //! # What it needs
 //! Linux, and the right to read the process' memory: what ptrace needs (the same user where Yama allows it, or `CAP_SYS_PTRACE`).
@@ -36,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod address;
 mod cache;
 mod error;
 pub mod guardian;
@@ -45,12 +47,15 @@ mod maps;
 mod memory;
 pub mod orphan;
 mod parse;
+pub mod peer;
 mod proc;
 mod rules;
 mod segments;
 mod slots;
+pub mod socket;
 mod verify;
 
+pub use address::{Address, AddressError};
 pub use error::{LayoutError, ProcessError};
 pub use layout::{Layout, Piece};
 pub use memory::ProcessMemory;

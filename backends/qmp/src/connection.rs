@@ -9,11 +9,12 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use vmc::LiveError;
 
-use crate::address::Address;
 use crate::error::{CommandError, ConnectError};
 use crate::hmp::{Monitor, MonitorError, excerpt};
 use crate::message::{Command, Cpu, Done, Dump, FdName, Greeting, Line, Message, Nothing, Status};
-use crate::stream::{LineError, MAX_LINE, Stream, is_again};
+use crate::stream::{LineError, MAX_LINE, Stream};
+use vmc_process::Address;
+use vmc_process::socket::{Socket, is_again};
 
 const DUMP: &str = "dump-guest-memory";
 const CLOSED: &str = "QEMU has closed the connection";
@@ -76,8 +77,8 @@ impl Connection {
     }
 
     /// The socket.
-    pub(crate) fn stream(&self) -> &Stream {
-        &self.stream
+    pub(crate) const fn socket(&self) -> &Socket {
+        self.stream.socket()
     }
 
     /// Does a command, and waits for its answer.

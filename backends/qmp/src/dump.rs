@@ -23,7 +23,7 @@ pub(crate) fn dump_guest_memory(
     file: &File,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), DumpError> {
-    if !connection.stream().is_unix() {
+    if !connection.socket().is_unix() {
         return Err(DumpError::NoHandOver { peer: connection.peer().to_owned() });
     }
     let protocol = format!("fd:{NAME}");

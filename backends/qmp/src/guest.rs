@@ -9,13 +9,13 @@ use vmc::{
 };
 use vmc_process::Layout;
 
-use crate::address::Address;
 use crate::connection::Connection;
 use crate::dump;
 use crate::error::{CommandError, ConnectError, DumpError};
 use crate::hmp::{excerpt, layout_by_monitor};
 use crate::link::Link;
 use crate::memory::{self, Memory};
+use vmc_process::Address;
 
 /// Attaching takes no longer than so many times the time for an answer: a peer could answer each command in the last moment.
 const HANDSHAKE: u32 = 10;
@@ -59,7 +59,8 @@ impl Qmp {
     /// # Errors
     /// [`ConnectError`]: one line that says what was looked for, what was found and what to do.
     pub fn connect(address: &str, options: &ConnectOptions) -> Result<Self, ConnectError> {
-        let address = Address::parse(address)?;
+        let address =
+            Address::parse(address).map_err(|_| ConnectError::Address { text: address.to_owned() })?;
         let mut connection = Connection::open(&address, options.timeout)?;
         connection.limit(Some(options.timeout.saturating_mul(HANDSHAKE)));
         let peer = || address.to_string();
@@ -80,7 +81,7 @@ impl Qmp {
         let layout = layout_by_monitor(&mut connection)
             .map_err(|source| ConnectError::Layout { peer: peer(), source })?;
         connection.limit(None);
-        let opened = memory::open(&connection, &address, &layout, options.process);
+        let opened = memory::open(&connection, &layout, options.process);
         warnings.extend(opened.warning);
         Ok(Self {
             regions: layout.regions(),

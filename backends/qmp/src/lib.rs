@@ -34,7 +34,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod address;
 mod connection;
 mod dump;
 mod error;
@@ -45,9 +44,7 @@ mod memory;
 mod message;
 mod note;
 mod part;
-mod peer;
 mod stream;
 
-pub use address::Address;
 pub use error::{CommandError, ConnectError, DumpError};
 pub use guest::{ConnectOptions, Qmp};

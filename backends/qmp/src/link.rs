@@ -178,7 +178,7 @@ impl Link {
         self.noted = false;
         let lacks = vcpus.iter().any(lacks_kernel_gs);
         // A guest that runs would be stopped by the dump.
-        if lacks && self.connection.stream().is_unix() && self.stands_still() {
+        if lacks && self.connection.socket().is_unix() && self.stands_still() {
             match note::ask(&mut self.connection, self.page) {
                 Ok(notes) => self.noted = complete(&mut vcpus, &notes),
                 Err(error) => self.problem = Some(format!("the kernel's GS base is not known: {error}")),

@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use vmc::{PhysAddr, PhysError, PhysMemory, Region};
-use vmc_process::{Layout, ProcessError, ProcessMemory};
+use vmc_process::{Layout, ProcessError, ProcessMemory, peer};
 
-use crate::address::Address;
 use crate::connection::Connection;
 use crate::hmp::{MonitorError, read_words};
 use crate::link::Link;
 use crate::part::Part;
-use crate::peer;
 
 /// What the monitor is asked for at once, in bytes.
 const PAGE: u64 = 4096;
@@ -40,8 +38,8 @@ pub(crate) struct Opened {
 }
 
 /// Finds QEMU's process and opens its memory; where that cannot be, the monitor reads for us.
-pub(crate) fn open(connection: &Connection, address: &Address, layout: &Layout, process: bool) -> Opened {
-    let stream = connection.stream();
+pub(crate) fn open(connection: &Connection, layout: &Layout, process: bool) -> Opened {
+    let socket = connection.socket();
     let mut denied = None;
     let mut try_one = |pid: u32| match ProcessMemory::open(pid, layout) {
         Ok(memory) => {
@@ -54,9 +52,13 @@ pub(crate) fn open(connection: &Connection, address: &Address, layout: &Layout, 
         // It has nothing where the guest's memory is: it is not QEMU.
         Err(_) => None,
     };
-    let found = peer::listener(stream).filter(|_| process).and_then(&mut try_one);
-    let holders = || if process { peer::holders(stream, address) } else { Vec::new() };
-    let found = found.or_else(|| holders().into_iter().find_map(&mut try_one));
+    let mut found = None;
+    if process {
+        found = peer::listener(socket).and_then(&mut try_one);
+        // Who has the guest's memory at the right addresses is found out by looking.
+        let others = || peer::holders(socket).filter(|pid| *pid != std::process::id());
+        found = found.or_else(|| others().find_map(&mut try_one));
+    }
     found.unwrap_or_else(|| {
         let (pid, why) = match denied {
             Some((pid, error)) => (Some(pid), error.to_string()),
@@ -68,7 +70,7 @@ pub(crate) fn open(connection: &Connection, address: &Address, layout: &Layout, 
             memory: Memory::Monitor(MonitorMemory {
                 regions: layout.regions(),
                 pages: Mutex::default(),
-                parts: AtomicBool::new(stream.is_unix()),
+                parts: AtomicBool::new(socket.is_unix()),
             }),
             pid,
             warning: Some(warning),

@@ -1,29 +1,15 @@
 //! The socket: lines that have a bound, and waits that end.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType, sockopt,
-};
-
-use crate::address::Address;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use vmc_process::Address;
+use vmc_process::socket::Socket;
 
 /// The longest line that is taken: the registers of a thousand vCPUs with every vector take a quarter of it.
 pub(crate) const MAX_LINE: usize = 32 << 20;
-/// A name has few addresses; each is tried.
-const MAX_ADDRESSES: usize = 8;
-
-#[derive(Debug)]
-enum Socket {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
 
 /// Why no line came.
 #[derive(Debug)]
@@ -52,29 +38,14 @@ pub(crate) struct Stream {
 impl Stream {
     /// Connects within `patience`.
     pub(crate) fn connect(address: &Address, patience: Duration) -> io::Result<Self> {
-        let socket = match address {
-            Address::Unix(path) => {
-                let socket = new_socket(AddressFamily::UNIX, patience)?;
-                // With clients waiting the queue is full, and connecting blocks until time is up.
-                rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-                Socket::Unix(socket.into())
-            }
-            Address::Tcp(host, port) => Socket::Tcp(connect_tcp(host, *port, patience)?),
-        };
+        // With clients waiting a Unix socket's queue is full, and connecting blocks until time is up.
+        let socket = Socket::connect(address, patience, &mut |_| ())?;
         Ok(Self { socket, buffer: Vec::new(), start: 0, scanned: 0 })
     }
 
-    /// Are both ends on this host by the nature of the socket?
-    pub(crate) fn is_unix(&self) -> bool {
-        matches!(self.socket, Socket::Unix(_))
-    }
-
-    /// The addresses of both ends, ours first, of a TCP connection.
-    pub(crate) fn tcp_ends(&self) -> Option<(SocketAddr, SocketAddr)> {
-        match &self.socket {
-            Socket::Unix(_) => None,
-            Socket::Tcp(socket) => Some((socket.local_addr().ok()?, socket.peer_addr().ok()?)),
-        }
+    /// What the lines come by.
+    pub(crate) const fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// Sends all of `bytes`, with a descriptor where one is given (Unix sockets alone take it), by `until`.
@@ -88,22 +59,7 @@ impl Stream {
         if let Some(fd) = fd {
             rest = rest.get(self.send_with(rest, fd)?..).unwrap_or_default();
         }
-        while !rest.is_empty() {
-            let left = left(until)?;
-            let sent = match &mut self.socket {
-                Socket::Unix(socket) => {
-                    socket.set_write_timeout(Some(left)).and_then(|()| socket.write(rest))
-                }
-                Socket::Tcp(socket) => socket.set_write_timeout(Some(left)).and_then(|()| socket.write(rest)),
-            };
-            match sent {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
-                Err(error) if is_again(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        self.socket.send(rest, until)
     }
 
     /// Sends the first of `bytes` with a descriptor.
@@ -111,7 +67,7 @@ impl Stream {
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [fd];
-        if !self.is_unix() || !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        if !self.socket.is_unix() || !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let bytes = [io::IoSlice::new(bytes)];
@@ -145,28 +101,17 @@ impl Stream {
             return Err(LineError::Endless);
         }
         let mut chunk = [0; 64 << 10];
-        loop {
-            let left = left(until).map_err(|_| LineError::Late)?;
-            let got = match &mut self.socket {
-                Socket::Unix(socket) => {
-                    socket.set_read_timeout(Some(left)).and_then(|()| socket.read(&mut chunk))
-                }
-                Socket::Tcp(socket) => {
-                    socket.set_read_timeout(Some(left)).and_then(|()| socket.read(&mut chunk))
-                }
-            };
-            match got {
-                Ok(0) => return Err(LineError::Closed),
-                Ok(got) => {
-                    self.buffer.extend_from_slice(chunk.get(..got).unwrap_or_default());
-                    return Ok(());
-                }
-                Err(error) if is_again(&error) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(LineError::Closed);
-                }
-                Err(error) => return Err(LineError::Io(error)),
+        match self.socket.receive(&mut chunk, until) {
+            Ok(0) => Err(LineError::Closed),
+            Ok(got) => {
+                self.buffer.extend_from_slice(chunk.get(..got).unwrap_or_default());
+                Ok(())
             }
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::TimedOut => LineError::Late,
+                io::ErrorKind::ConnectionReset => LineError::Closed,
+                _ => LineError::Io(error),
+            }),
         }
     }
 }
@@ -175,46 +120,4 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Unix(socket) => socket.as_fd(),
-            Self::Tcp(socket) => socket.as_fd(),
-        }
-    }
-}
-
-fn connect_tcp(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()?.take(MAX_ADDRESSES) {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                return Ok(socket);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// A socket that takes `patience` at most to connect.
-fn new_socket(family: AddressFamily, patience: Duration) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
-    Ok(socket)
-}
-
-/// The time that is left; the system takes no wait of nothing.
-fn left(until: Instant) -> io::Result<Duration> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left.max(Duration::from_micros(10))) }
-}
-
-/// Is it a wait that ended, and nothing else? The time that is left says whether to go on.
-pub(crate) fn is_again(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
-        || error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error())
 }

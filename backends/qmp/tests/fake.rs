@@ -85,6 +85,10 @@ fn what_is_not_there_is_named() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = connect(&port.to_string()).unwrap_err().to_string();
     assert!(error.contains("refused"), "{error}");
+    for wrong in ["", "qmp.sock", ":1", "host:", "host:0", "host:65536", "::1:5", "[::1]", "[]:1", "[::1:5"] {
+        let error = connect(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("{wrong:?} is no address")), "{error}");
+    }
 }
 
 #[test]

@@ -142,12 +142,7 @@ pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
     for option in unused(args) {
         notes.say(&format_args!("{name}: {option} is of no use here"));
     }
-    let over_time = match &args.command {
-        Command::Record { .. } => Some("record"),
-        Command::Top { .. } => Some("top"),
-        _ => None,
-    };
-    if let Some(command) = over_time.filter(|_| !target::is_live(name)) {
+    if let Some(command) = args.command.over_time().filter(|_| !target::is_live(name)) {
         return Err(Failure::Said(format!(
             "{name}: {command} needs a guest that runs: kvm:PID, gdb:ADDRESS or qmp:ADDRESS; bt shows the stacks in an image"
         )));
@@ -182,7 +177,7 @@ fn unused(args: &Args) -> Vec<&'static str> {
     let (live, name) = (&args.common.live, args.command.target());
     let (kvm, gdb) = (name.starts_with("kvm:"), name.starts_with("gdb:"));
     let is_live = target::is_live(name);
-    let over_time = matches!(args.command, Command::Record { .. } | Command::Top { .. });
+    let over_time = args.command.over_time().is_some();
     [
         (live.layout.is_some() && !(is_live && (kvm || gdb)), "--layout"),
         (live.monitor.is_some() && !(is_live && kvm), "--monitor"),
@@ -199,7 +194,7 @@ fn unused(args: &Args) -> Vec<&'static str> {
 fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
     let mut files = KernelFiles::new(&args.common.symbols);
     let question = Question { args, notes, sink, target };
-    let opened = question.needs_kernel().then(|| question.open_kernel(&mut files));
+    let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
     if let Some(Err(LinuxError::NotVerified { .. })) = &opened
         && question.may_move()
@@ -253,16 +248,6 @@ impl<'a> Question<'a> {
     /// That the virtual machine is gone, if it is and that is known.
     pub(crate) fn gone(&self) -> Option<Failure> {
         self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
-    }
-
-    /// Is it about what a kernel has? The others look at the machine alone.
-    pub(crate) const fn needs_kernel(&self) -> bool {
-        !matches!(self.args.command, Command::Registers(_) | Command::Read { physical: true, .. })
-    }
-
-    /// Is its answer not to be had again and again? A file that was written stays.
-    pub(crate) const fn once(&self) -> bool {
-        matches!(self.args.command, Command::Dump { .. })
     }
 
     /// Finds the kernel.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use vmc_process::{Address, AddressError};
+
 /// A live target, as a user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Named {
@@ -33,22 +35,9 @@ impl Named {
     }
 }
 
-/// An address: `HOST:PORT`, `[V6]:PORT`, or a path with a slash in it.
-pub(crate) fn check_address(text: &str) -> Result<String, String> {
-    if text.contains('/') {
-        return Ok(text.to_owned());
-    }
-    let (host, port) = text
-        .rsplit_once(':')
-        .ok_or_else(|| format!("{text} is neither HOST:PORT nor a path with a slash in it"))?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if bare.unwrap_or(host).is_empty() || (bare.is_none() && host.contains(':')) {
-        return Err(format!("{host} is no host; an IPv6 address stands in brackets"));
-    }
-    match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(text.to_owned()),
-        _ => Err(format!("{port} is no port")),
-    }
+/// An address as it was written, if it is one.
+pub(crate) fn check_address(text: &str) -> Result<String, AddressError> {
+    Address::parse(text).map(|_| text.to_owned())
 }
 
 #[cfg(test)]

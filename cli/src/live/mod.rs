@@ -1,6 +1,8 @@
 //! Live guests: a question is asked while the guest stands still, as briefly as may be, or again and again while it runs.
 
 mod address;
+#[cfg(test)]
+pub(crate) mod fake;
 mod gone;
 mod open;
 mod pause;
@@ -9,12 +11,14 @@ mod signals;
 mod stopped;
 #[cfg(test)]
 mod tests;
+mod until;
 
 pub(crate) use address::{Named, check_address};
 pub(crate) use gone::gone;
 pub(crate) use open::open;
 pub(crate) use pause::Pause;
 pub(crate) use signals::Blocked;
+pub(crate) use until::Until;
 
 use std::time::Instant;
 
@@ -25,13 +29,13 @@ use crate::args::Command;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
-use crate::record::{self, Moment, Seen, Until};
+use crate::record::{self, Moment, Seen};
 use crate::top;
 use pause::Gate;
-use signals::Watch;
+use signals::{Watch, ends_work, lets_go};
 
 /// How often a kernel that is not to be found in a running guest is looked for again.
-const TRIES_TO_OPEN: usize = 3;
+pub(crate) const TRIES_TO_OPEN: usize = 3;
 
 /// Asks a live guest. Attaching to it began at `attached`.
 pub(crate) fn run(
@@ -40,12 +44,12 @@ pub(crate) fn run(
     blocked: &Blocked,
     attached: Instant,
 ) -> Result<(), Failure> {
-    if let Command::Record { .. } | Command::Top { .. } = &question.args.command {
+    if question.args.command.over_time().is_some() {
         return over_time(question, guest, blocked, attached);
     }
     let gate = Gate::default();
     std::thread::scope(|scope| {
-        let _watch = Watch::start(scope, blocked, &gate, guest);
+        let _watch = Watch::start(scope, blocked, lets_go(&gate, guest));
         // Everything is asked of the guest, and it is free again.
         let answered = || {
             gate.answered();
@@ -70,7 +74,7 @@ fn over_time(
     std::thread::scope(|scope| {
         // Attaching may have stopped the guest, and finding its kernel stops it for moments.
         let stands = until.standing();
-        let _watch = Watch::start_until(scope, blocked, &until);
+        let _watch = Watch::start(scope, blocked, ends_work(&until));
         let moment = Moment::new(guest);
         let seen = Seen::find(question, guest, &moment, &until, attached)?;
         drop(stands);
@@ -89,7 +93,7 @@ fn open_running<'m>(
     guest: &dyn LiveGuest,
     files: &mut KernelFiles<'_>,
 ) -> Option<Result<Linux<'m>, LinuxError>> {
-    if !question.needs_kernel() {
+    if !question.args.command.needs_kernel() {
         return None;
     }
     let mut opened = question.open_kernel(files);

@@ -25,7 +25,7 @@ struct State {
 }
 
 /// Stops this program, all of it, until somebody has it go on.
-fn stop_this_program() {
+pub(super) fn stop_this_program() {
     // To this thread: it goes no step further before all stand.
     let _ = raise(Signal::SIGSTOP);
 }
@@ -36,14 +36,16 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the guest go, whoever holds it, and never holds it again.
-    pub(super) fn close(&self, guest: &dyn LiveGuest) {
+    /// Lets the guest go, whoever holds it, and never holds it again; then does what ends this program. Until that has come about
+    /// nobody passes the gate: what is read of the guest from here on is not taken for an answer.
+    pub(super) fn close(&self, guest: &dyn LiveGuest, end: impl FnOnce()) {
         let mut state = self.state();
         state.closed = true;
         if state.since.take().is_some() {
             // There is nobody left to tell of a failure; the backend's guardian tries again.
             let _ = guest.resume();
         }
+        end();
     }
 
     /// Stops this program as the terminal asks for it: at once if the guest is not asked any more, else as soon as that is so. A

@@ -57,16 +57,17 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn(
         let answered = question.ask(opened.as_ref(), None, &files);
         let written = !question.sink.holds();
         let (bytes, notes, wrong) = (question.sink.take(), question.notes.take(), question.notes.wrong());
+        // Whoever reads what we print has gone.
+        let unread = matches!(answered, Err(Failure::Output(_)));
         let this = Try { answered, wrong, bytes, notes };
+        let whole = this.badness() == (false, 0);
         // What is wrong with an answer of a guest that has ended is that.
-        if this.badness() != (false, 0)
-            && !matches!(this.answered, Err(Failure::Output(_)))
+        if !whole
+            && !unread
             && let Some(why) = question.gone()
         {
             return Err(why);
         }
-        let gone = matches!(this.answered, Err(Failure::Output(_)));
-        let whole = this.badness() == (false, 0);
         alike += usize::from(best.as_ref().is_some_and(|best| this.as_wrong_as(best)));
         if best.as_ref().is_none_or(|best| this.badness() < best.badness()) {
             best = Some(this);
@@ -74,7 +75,7 @@ pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn(
         // What is written is written: it cannot be taken back for a better answer.
         let late = tries > ALIKE && began.elapsed() > PATIENCE;
         let lasting = alike >= ALIKE || tries == MOST_TRIES || late;
-        if whole || lasting || written || gone || question.once() {
+        if whole || lasting || written || unread || question.args.command.is_asked_once() {
             break;
         }
         // Whoever is in the midst of a change gets some time for it.

@@ -11,8 +11,8 @@ use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigSet, Signal, raise};
 use vmc::LiveGuest;
 
-use super::pause::Gate;
-use crate::record::Until;
+use super::Until;
+use super::pause::{Gate, stop_this_program};
 
 /// What ends the waiting thread itself: a signal that does nothing where nobody waits for it.
 const END: Signal = Signal::SIGURG;
@@ -74,27 +74,16 @@ pub(super) struct Watch<'s> {
 }
 
 impl<'s> Watch<'s> {
-    /// Starts it.
+    /// Starts it; each signal is given to `take`.
     pub(super) fn start(
         scope: &'s Scope<'s, '_>,
         blocked: &'s Blocked,
-        gate: &'s Gate,
-        guest: &'s dyn LiveGuest,
+        take: impl FnMut(Signal) + Send + 's,
     ) -> Self {
         let (tell, told) = mpsc::channel();
         let handle = scope.spawn(move || {
             let _ = tell.send(pthread_self());
-            watch(&blocked.watched, gate, guest);
-        });
-        Self { thread: told.recv().ok(), _handle: handle }
-    }
-
-    /// Starts it for work that a first signal ends in good order; a second one ends the program.
-    pub(super) fn start_until(scope: &'s Scope<'s, '_>, blocked: &'s Blocked, until: &'s Until) -> Self {
-        let (tell, told) = mpsc::channel();
-        let handle = scope.spawn(move || {
-            let _ = tell.send(pthread_self());
-            watch_until(&blocked.watched, until);
+            watch(&blocked.watched, take);
         });
         Self { thread: told.recv().ok(), _handle: handle }
     }
@@ -109,49 +98,46 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// Waits for signals, until the one that ends it. Where a second one ends the program while the guest stands, the backend's guardian
-/// lets it go.
-fn watch_until(watched: &SigSet, until: &Until) {
-    let mut first: Option<Instant> = None;
+/// Waits for signals, until the one that ends it.
+fn watch(watched: &SigSet, mut take: impl FnMut(Signal)) {
     loop {
         match watched.wait() {
             Ok(END) => return,
-            Ok(Signal::SIGTSTP) => {
-                let _runs = until.standing();
-                // To this thread: it keeps what it has until all of this program stands.
-                let _ = raise(Signal::SIGSTOP);
-            }
-            // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
-            Ok(signal) if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => {
-                let _ = SigSet::from(signal).thread_unblock();
-                let _ = raise(signal);
-                return;
-            }
-            Ok(_) => {
-                first.get_or_insert_with(Instant::now);
-                until.end();
-            }
+            Ok(signal) => take(signal),
             Err(Errno::EINTR) => {}
             Err(_) => return,
         }
     }
 }
 
-/// Waits for signals, until the one that ends it.
-fn watch(watched: &SigSet, gate: &Gate, guest: &dyn LiveGuest) {
-    loop {
-        match watched.wait() {
-            Ok(END) => return,
-            Ok(Signal::SIGTSTP) => gate.stop_program(),
-            Ok(signal) => {
-                gate.close(guest);
-                // As if it had never been blocked: whoever waits for us sees which signal it was.
-                let _ = SigSet::from(signal).thread_unblock();
-                let _ = raise(signal);
-                return;
-            }
-            Err(Errno::EINTR) => {}
-            Err(_) => return,
+/// Ends this program by a signal as if that had never been blocked: whoever waits for us sees which one it was.
+fn end_by(signal: Signal) {
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = raise(signal);
+}
+
+/// For one question: a signal lets the guest go and ends the program.
+pub(super) fn lets_go<'s>(gate: &'s Gate, guest: &'s dyn LiveGuest) -> impl FnMut(Signal) + Send + 's {
+    move |signal| match signal {
+        Signal::SIGTSTP => gate.stop_program(),
+        _ => gate.close(guest, || end_by(signal)),
+    }
+}
+
+/// For work that a first signal ends in good order; a second one ends the program. Where that comes while the guest stands, the
+/// backend's guardian lets it go.
+pub(super) fn ends_work(until: &Until) -> impl FnMut(Signal) + Send {
+    let mut first: Option<Instant> = None;
+    move |signal| match signal {
+        Signal::SIGTSTP => {
+            let _runs = until.standing();
+            stop_this_program();
+        }
+        // timeout(1) sends its signal twice at once, to the process and to its group: that is one.
+        _ if first.is_some_and(|first| first.elapsed() > ONE_AND_THE_SAME) => end_by(signal),
+        _ => {
+            first.get_or_insert_with(Instant::now);
+            until.end();
         }
     }
 }

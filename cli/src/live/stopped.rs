@@ -40,7 +40,7 @@ pub(super) fn run(
         }
         // What was not found in three moments is not looked for at the guest's expense.
         Some(Err(why)) => question.ask(Some(&Err(why)), Some(&pause), &files),
-        None if question.needs_kernel() => {
+        None if question.args.command.needs_kernel() => {
             let opened = question.open_kernel(&mut files);
             question.ask(Some(&opened), Some(&pause), &files)
         }

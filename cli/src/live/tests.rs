@@ -1,146 +1,20 @@
-//! A guest that is an image, with what a live one does besides: it lends nothing, runs and stands, changes while it is read.
+//! What is said of a guest that is an image, and what of the same as a live one.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
 use vmc::layout::Types;
-use vmc::{
-    LiveError, LiveFacts, LiveGuest, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus,
-    VirtAddr,
-};
-use vmc_dump::{Image, OpenOptions};
+use vmc::{Vcpus, VirtAddr};
 
+use super::fake::{Behaviour, Fake, open_sample, sample};
 use super::*;
 use crate::args::Args;
 use crate::notes::Notes;
 use crate::output::Sink;
 use crate::target::Target;
-
-fn sample() -> &'static Image {
-    static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/sample/mem.elf.zst");
-        Image::open_with(path, &mut OpenOptions::default()).unwrap()
-    })
-}
-
-/// How it behaves.
-#[derive(Clone, Copy, Debug, Default)]
-struct Behaviour {
-    /// The word at this address reads as zero while the guest runs, for so many times that things are forgotten.
-    torn: Option<(u64, usize)>,
-    /// Panics at a read of a guest that stands.
-    panics: bool,
-    /// Has not been running when it was attached to.
-    paused: bool,
-    /// Has memory that holds no kernel.
-    empty: bool,
-    /// Cannot be stopped.
-    stuck: bool,
-}
-
-struct Fake {
-    behaviour: Behaviour,
-    standing: AtomicBool,
-    forgotten: AtomicUsize,
-    stops: AtomicUsize,
-}
-
-static NO_KERNEL: [Region; 1] = [Region { start: PhysAddr::new(0), len: 4 << 20 }];
-
-impl Fake {
-    fn new(behaviour: Behaviour) -> Self {
-        Self {
-            behaviour,
-            standing: AtomicBool::new(false),
-            forgotten: AtomicUsize::new(0),
-            stops: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl PhysMemory for Fake {
-    fn regions(&self) -> &[Region] {
-        if self.behaviour.empty { &NO_KERNEL } else { sample().regions() }
-    }
-
-    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
-        let standing = self.standing.load(Ordering::SeqCst);
-        assert!(!(self.behaviour.panics && standing), "a read that panics");
-        if self.behaviour.empty {
-            buf.fill(0);
-            return Ok(());
-        }
-        sample().read(addr, buf)?;
-        if let Some((at, times)) = self.behaviour.torn
-            && !standing
-            && self.forgotten.load(Ordering::SeqCst) < times
-        {
-            for (place, byte) in (addr.get()..).zip(buf) {
-                if (at..at + 8).contains(&place) {
-                    *byte = 0;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Vcpus for Fake {
-    fn count(&self) -> usize {
-        sample().count()
-    }
-
-    fn registers(&self, index: usize) -> Result<Registers, VcpuError> {
-        sample().registers(index)
-    }
-}
-
-impl LiveGuest for Fake {
-    fn stop(&self) -> Result<(), LiveError> {
-        if self.behaviour.stuck {
-            return Err(LiveError::Stop { reason: "it does not want to".into() });
-        }
-        self.stops.fetch_add(1, Ordering::SeqCst);
-        self.standing.store(true, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn resume(&self) -> Result<(), LiveError> {
-        self.standing.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn running(&self) -> bool {
-        !self.behaviour.paused && !self.standing.load(Ordering::SeqCst)
-    }
-
-    fn forget(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn facts(&self) -> LiveFacts {
-        LiveFacts {
-            backend: "fake",
-            layout: "one piece".into(),
-            ram_bytes: 256 << 20,
-            ..LiveFacts::default()
-        }
-    }
-
-    fn as_memory(&self) -> &dyn PhysMemory {
-        self
-    }
-
-    fn as_vcpus(&self) -> &dyn Vcpus {
-        self
-    }
-}
 
 /// What was said of a guest, and how.
 struct Told {
@@ -162,7 +36,7 @@ fn ask(words: &[&str], target: &Target) -> Told {
         }
         None => {
             let mut files = KernelFiles::new(&[]);
-            let opened = question.needs_kernel().then(|| question.open_kernel(&mut files));
+            let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
             question.ask(opened.as_ref(), None, &files)
         }
     };
@@ -175,8 +49,7 @@ fn text(written: &Rc<RefCell<Vec<u8>>>) -> String {
 
 /// The sample as an image.
 fn image() -> Target {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/sample/mem.elf.zst");
-    Target::Image(Image::open_with(path, &mut OpenOptions::default()).unwrap())
+    Target::Image(open_sample())
 }
 
 fn of_fake(words: &[&str], behaviour: Behaviour) -> Told {

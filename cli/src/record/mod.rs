@@ -11,16 +11,14 @@ mod pauses;
 mod profile;
 mod sampler;
 mod seen;
-mod signals;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod ticks;
 
 pub(crate) use moment::Moment;
 pub(crate) use profile::Profile;
 pub(crate) use sampler::{Met, Sampler, Wanted};
 pub(crate) use seen::Seen;
-pub(crate) use signals::Until;
 pub(crate) use ticks::Ticks;
 
 use std::io::{BufWriter, Write};
@@ -33,6 +31,7 @@ use vmc::LiveError;
 use crate::args::RecordOptions;
 use crate::commands::Question;
 use crate::failure::Failure;
+use crate::live::Until;
 use file::Out;
 use out::Form;
 use out::pprof::Times;

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use vmc::{Limits, LiveGuest};
 use vmc_linux::{Linux, LinuxError};
 
-use super::{Moment, Until};
+use super::Moment;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
-
-/// How often a kernel that is not to be found in a running guest is looked for again.
-const TRIES: usize = 3;
+use crate::live::{TRIES_TO_OPEN, Until};
 
 /// What is looked at again and again.
 pub(crate) struct Seen<'m> {
@@ -47,7 +45,7 @@ impl<'m> Seen<'m> {
             Linux::open_with_files(moment, moment, Limits::default(), given)
         };
         let mut opened = open();
-        for _ in 1..TRIES {
+        for _ in 1..TRIES_TO_OPEN {
             if opened.is_ok() || !ran || until.over() || question.gone().is_some() {
                 break;
             }

@@ -1,9 +1,7 @@
 //! The sampler on guests that are no virtual machines: the sample image as a live one whose stacks change as soon as it runs, and a
 //! machine whose program counter follows a known schedule.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use vmc::arch::x86_64::Registers as X86;
@@ -11,14 +9,14 @@ use vmc::vcpu::VcpuError;
 use vmc::{
     LiveError, LiveFacts, LiveGuest, PhysAddr, PhysError, PhysMemory, Region, Registers, Vcpus, VirtAddr,
 };
-use vmc_dump::{Image, OpenOptions};
 use vmc_linux::Linux;
 use vmc_unwind::Cache;
 
 use super::sampler::{Sampler, Wanted};
 use super::{Moment, Ticks};
+use crate::live::fake::{Behaviour, Fake, sample};
 
-pub(crate) const WANTED: Wanted = Wanted {
+const WANTED: Wanted = Wanted {
     pid: None,
     cpu: None,
     kernel: true,
@@ -28,91 +26,12 @@ pub(crate) const WANTED: Wanted = Wanted {
     demangled_bytes: 2048,
 };
 
-fn image() -> &'static Image {
-    static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests/sample/mem.elf.zst");
-        Image::open_with(path, &mut OpenOptions::default()).unwrap()
-    })
-}
-
-/// The sample image as a live guest. Pages in `volatile` are noise while it runs.
-#[derive(Default)]
-pub(crate) struct Lively {
-    standing: AtomicBool,
-    volatile: HashSet<u64>,
-    reads: AtomicUsize,
-    /// After so many stops the machine is gone.
-    pub(crate) lasts: Option<usize>,
-    stops: AtomicUsize,
-}
-
-impl PhysMemory for Lively {
-    fn regions(&self) -> &[Region] {
-        image().regions()
-    }
-
-    fn read(&self, addr: PhysAddr, buf: &mut [u8]) -> Result<(), PhysError> {
-        image().read(addr, buf)?;
-        if self.standing.load(Ordering::SeqCst) {
-            self.reads.fetch_add(1, Ordering::SeqCst);
-        } else if self.volatile.contains(&addr.align_down(4096).get()) {
-            buf.fill(0xa5);
-        }
-        Ok(())
-    }
-}
-
-impl Vcpus for Lively {
-    fn count(&self) -> usize {
-        image().count()
-    }
-
-    fn registers(&self, index: usize) -> Result<Registers, VcpuError> {
-        image().registers(index)
-    }
-}
-
-impl LiveGuest for Lively {
-    fn stop(&self) -> Result<(), LiveError> {
-        let stops = self.stops.fetch_add(1, Ordering::SeqCst);
-        if self.lasts.is_some_and(|lasts| stops >= lasts) {
-            return Err(LiveError::Gone { what: "its process has ended".into() });
-        }
-        self.standing.store(true, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn resume(&self) -> Result<(), LiveError> {
-        self.standing.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    fn running(&self) -> bool {
-        true
-    }
-
-    fn forget(&self) {}
-
-    fn facts(&self) -> LiveFacts {
-        LiveFacts { backend: "test", ..LiveFacts::default() }
-    }
-
-    fn as_memory(&self) -> &dyn PhysMemory {
-        self
-    }
-
-    fn as_vcpus(&self) -> &dyn Vcpus {
-        self
-    }
-}
-
 #[test]
 fn samples_are_of_the_moment_at_which_the_guest_stood() {
-    let linux = Linux::open(image(), image()).unwrap();
+    let linux = Linux::open(sample(), sample()).unwrap();
     let running: Vec<_> = linux.running().collect();
     let stacks = linux.stacks(&running);
-    let mut lively = Lively::default();
+    let mut behaviour = Behaviour::default();
     let mut expected: HashMap<u32, Vec<u64>> = HashMap::new();
     for task in &running {
         let stack = stacks.stack(task, false, &mut Cache::new());
@@ -123,21 +42,22 @@ fn samples_are_of_the_moment_at_which_the_guest_stood() {
                 Ok(memory) if frame.sp.get() >> 63 == 0 => memory.tables().translate(frame.sp),
                 _ => linux.space().translate(frame.sp),
             };
-            lively.volatile.extend(page.map(|at| at.align_down(4096).get()));
+            behaviour.noise.extend(page.map(|at| at.align_down(4096).get()));
         }
         let row = task.thread_row();
         expected.insert(row.cpu.unwrap(), stack.frames.iter().map(|frame| frame.ip.get()).collect());
     }
+    let lively = Fake::new(behaviour);
     let moment = Moment::new(&lively);
     lively.stop().unwrap();
     let seen = Linux::open(&moment, &moment).unwrap();
     lively.resume().unwrap();
     let mut sampler = Sampler::new(&lively, &moment, Some(&seen), WANTED);
     for _ in 0..20 {
-        let before = lively.reads.load(Ordering::SeqCst);
+        let before = lively.reads_standing();
         let met = sampler.take().unwrap();
         assert_eq!(met.len(), running.len());
-        let reads = lively.reads.load(Ordering::SeqCst) - before;
+        let reads = lively.reads_standing() - before;
         assert!(reads <= 40, "{reads} reads of the guest while it stood");
     }
     let counts = sampler.counts;
@@ -158,18 +78,18 @@ fn samples_are_of_the_moment_at_which_the_guest_stood() {
 
 #[test]
 fn a_guest_that_is_gone_leaves_what_was_recorded() {
-    let lively = Lively { lasts: Some(4), ..Lively::default() };
+    let lively = Fake::new(Behaviour { lasts: Some(4), ..Behaviour::default() });
     let moment = Moment::new(&lively);
     let linux = Linux::open(&moment, &moment).unwrap();
     let mut sampler = Sampler::new(&lively, &moment, Some(&linux), WANTED);
     let taken = (0..10).map_while(|_| sampler.take().ok()).count();
     assert_eq!(taken, 4);
-    assert_eq!(sampler.profile.samples(), 4 * image().count() as u64);
+    assert_eq!(sampler.profile.samples(), 4 * sample().count() as u64);
 }
 
 #[test]
 fn only_what_is_asked_for_is_counted() {
-    let lively = Lively::default();
+    let lively = Fake::default();
     let moment = Moment::new(&lively);
     let linux = Linux::open(&moment, &moment).unwrap();
     let take = |wanted: Wanted| {
@@ -179,17 +99,17 @@ fn only_what_is_asked_for_is_counted() {
     };
     let all = take(WANTED);
     let one_cpu = take(Wanted { cpu: Some(0), ..WANTED });
-    assert_eq!(all.profile.samples(), image().count() as u64);
+    assert_eq!(all.profile.samples(), sample().count() as u64);
     assert!(one_cpu.profile.sorted().iter().all(|(key, _)| key.cpu == 0));
-    assert_eq!((one_cpu.profile.samples(), one_cpu.counts.others), (1, image().count() as u64 - 1));
+    assert_eq!((one_cpu.profile.samples(), one_cpu.counts.others), (1, sample().count() as u64 - 1));
     let kernel = take(Wanted { user: false, ..WANTED });
     assert!(kernel.profile.places.iter().all(|place| place.kernel));
     let user = take(Wanted { kernel: false, ..WANTED });
     assert!(user.profile.places.iter().all(|place| !place.kernel));
     let busy = take(Wanted { idle: false, ..WANTED });
-    assert_eq!(busy.profile.samples() + busy.counts.idle, image().count() as u64);
+    assert_eq!(busy.profile.samples() + busy.counts.idle, sample().count() as u64);
     let nobody = take(Wanted { pid: Some(u32::MAX), ..WANTED });
-    assert_eq!((nobody.profile.samples(), nobody.counts.others), (0, image().count() as u64));
+    assert_eq!((nobody.profile.samples(), nobody.counts.others), (0, sample().count() as u64));
 }
 
 /// A machine without a system, whose vCPU is in one of three functions, by the time.

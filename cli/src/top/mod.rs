@@ -6,12 +6,11 @@ mod screen;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use vmc::LiveError;
-
 use crate::args::TopOptions;
 use crate::commands::Question;
 use crate::failure::Failure;
-use crate::record::{Sampler, Seen, Ticks, Until, Wanted};
+use crate::live::Until;
+use crate::record::{Sampler, Seen, Ticks, Wanted};
 use round::Round;
 use screen::{Asked, Screen};
 
@@ -42,17 +41,17 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions
     let mut ticks = Ticks::new(Instant::now(), options.rate, u64::from(std::process::id()));
     let (mut threads, mut shown) = (options.threads, 0);
     let mut last = None;
-    while rounds.is_none_or(|rounds| shown < rounds) && !until.over() {
+    'rounds: while rounds.is_none_or(|rounds| shown < rounds) && !until.over() {
         let began = Instant::now();
         let mut round = Round::default();
-        let ended = loop {
+        loop {
             let now = Instant::now();
             if now.duration_since(began) >= options.interval {
-                break None;
+                break;
             }
             let deadline = ticks.next(now).min(began + options.interval);
             match wait(screen.as_mut(), until, deadline)? {
-                Some(Asked::Quit) => break Some(None),
+                Some(Asked::Quit) => break 'rounds,
                 Some(Asked::Toggle) => {
                     threads = !threads;
                     if let (Some(screen), Some(last)) = (&mut screen, &last) {
@@ -62,18 +61,13 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions
                 }
                 None => {}
             }
-            let _stands = until.standing();
-            match sampler.take() {
-                Ok(met) => round.add(&met),
-                Err(why) => break Some(Some(why)),
-            }
-        };
-        round.pause = sampler.pauses.quantile(0.5);
-        match ended {
-            Some(None) => break,
-            Some(Some(why)) => return gone(screen, question, &why),
-            None => {}
+            let taken = {
+                let _stands = until.standing();
+                sampler.take()
+            };
+            round.add(&taken.map_err(|why| question.live_failure(why))?);
         }
+        round.pause = sampler.pauses.quantile(0.5);
         match &mut screen {
             Some(screen) => screen.show(question.name(), &round, linux, &sampler.profile, threads)?,
             None => {
@@ -89,12 +83,6 @@ pub(crate) fn run(question: &Question<'_>, seen: &Seen<'_>, options: &TopOptions
         shown += 1;
     }
     Ok(())
-}
-
-/// The terminal is put right before anything is said.
-fn gone(screen: Option<Screen>, question: &Question<'_>, why: &LiveError) -> Result<(), Failure> {
-    drop(screen);
-    Err(question.live_failure(why.clone()))
 }
 
 /// Waits until `deadline`, for a key or the end.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::*;
-use crate::address::Address;
+use vmc_process::Address;
 
 /// A QEMU with two sockets; one client each.
 struct Qemu(Child, [String; 2]);

@@ -1,13 +1,11 @@
-//! Ctrl-C and its like end a recording; what there is of it is kept. A second one ends the program.
+//! The end of work that goes on until it is told to end, as by Ctrl-C.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Whether it is time to end, and somebody to wait for that with.
 #[derive(Debug, Default)]
 pub(crate) struct Until {
-    asked: AtomicBool,
     ended: Mutex<bool>,
     changed: Condvar,
     /// Whoever has it may have stopped the guest.
@@ -15,10 +13,13 @@ pub(crate) struct Until {
 }
 
 impl Until {
+    fn ended(&self) -> MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// It is time to end.
     pub(crate) fn end(&self) {
-        self.asked.store(true, Ordering::Release);
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.ended() = true;
         self.changed.notify_all();
     }
 
@@ -29,12 +30,12 @@ impl Until {
 
     /// Is it time?
     pub(crate) fn over(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+        *self.ended()
     }
 
     /// Waits until `deadline`, or until it is time to end; true then.
     pub(crate) fn wait(&self, deadline: Instant) -> bool {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.ended();
         while !*ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
