@@ -15,14 +15,11 @@ use vmc_process::guardian::{Guardian, Haste};
 
 use crate::arch::{Arch, BLOCK, Host, bytes};
 use crate::error::{AttachError, describe, reason};
-use crate::find::{self, Doing, Found, Tasks};
+use crate::find::{self, Found, Tasks};
 use crate::options::{AttachOptions, Watcher};
 use crate::registers::SystemRegisters;
 use crate::tracer::{Page, State, Thread, Tracer, Vcpu};
 use crate::wire::{Command, Fault, HEAD, Head, Source, VCPU};
-
-/// How often a thread has to be seen on a processor.
-const LOOKS: usize = 4;
 
 /// What the child gets beyond the patience that it has itself.
 const CHILD_PATIENCE: Duration = Duration::from_secs(3);
@@ -217,25 +214,7 @@ impl Machine {
         if find::stopped_by_signal(self.pid) {
             return false;
         }
-        // A thread that does something else is not on a processor for long.
-        let mut candidates = tids;
-        for _ in 0..LOOKS {
-            let now: Vec<(i32, Doing)> =
-                candidates.iter().map(|tid| (*tid, find::doing(self.pid, *tid))).collect();
-            if now.iter().any(|(_, doing)| *doing == Doing::KvmRun) {
-                return true;
-            }
-            candidates = now
-                .into_iter()
-                .filter(|(_, doing)| *doing == Doing::OnProcessor)
-                .map(|(tid, _)| tid)
-                .collect();
-            if candidates.is_empty() {
-                return false;
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
-        true
+        find::vcpu_runner(self.pid, tids).is_some()
     }
 
     /// How registers were read last: `injected ioctl`, `kvm_run`, or both.
