@@ -95,7 +95,7 @@ pub enum Stop {
     NoUnwindInfo(VirtAddr),
     /// What describes the code, or what lies on the stack, contradicts itself; the walk would not get on.
     BadFrame(VirtAddr),
-    /// At the bound of [`Limits::frames`].
+    /// At the bound of [`Limits::frames`](crate::Limits::frames).
     Limit,
 }
 
