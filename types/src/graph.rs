@@ -25,6 +25,7 @@ pub(crate) enum Kind<'n, Id> {
     /// A name for another type; of nothing: `void`.
     Alias { name: &'n [u8], of: Option<Id> },
     /// `const`, `volatile`: a type with a word before it.
+    #[cfg_attr(not(feature = "dwarf"), allow(dead_code, reason = "only DWARF has qualifiers"))]
     Qualified { word: &'static str, of: Option<Id> },
     /// A function.
     Function,

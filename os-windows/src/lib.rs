@@ -1,0 +1,34 @@
+//! Windows guests, seen from outside.
+//!
+//! # What it gives
+//! [`Windows`] finds the kernel (ntoskrnl) in physical memory, or in the ranges of a triage dump, and reads it.
+//!
+//! # What it needs
+//! Memory ([`vmc::PhysMemory`]) of an x64 guest, and [files](SymbolFiles) with the types and symbols of its kernel: Windows carries
+//! none itself. The caller brings them; no file is opened here (`no_std`).
+//!
+//! # Hostile input
+//! Everything that is read was written by the guest. Walks are bounded ([`vmc::Limits`]) and find circles, lengths are
+//! checked before they are believed, and a row that could be read only in part says what is missing.
+#![no_std]
+#![allow(dead_code, reason = "the parts that use it are being made")]
+
+extern crate alloc;
+
+mod error;
+mod files;
+mod identity;
+mod kernel_memory;
+mod lists;
+mod rows;
+mod text;
+mod types;
+mod windows;
+
+pub use error::WindowsError;
+pub use files::{Fits, GivenKernel, SymbolFiles};
+pub use identity::{CodeView, Hints, KernelIdentity};
+pub use kernel_memory::KernelMemory;
+pub use rows::{HandleRow, ModuleRow, ProcessRow, ThreadRow, VadKind, VadRow};
+pub use types::KernelTypes;
+pub use windows::Windows;
