@@ -20,6 +20,7 @@ mod files;
 mod identity;
 mod kernel_memory;
 mod lists;
+pub mod pe;
 mod rows;
 mod text;
 mod types;
