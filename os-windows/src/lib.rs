@@ -16,9 +16,12 @@
 extern crate alloc;
 
 mod error;
+mod facts;
 mod files;
+mod find;
 mod identity;
 mod kernel_memory;
+mod kernel_modules;
 mod lists;
 pub mod pe;
 mod rows;
@@ -27,6 +30,7 @@ mod types;
 mod windows;
 
 pub use error::WindowsError;
+pub use facts::WindowsFacts;
 pub use files::{Fits, GivenKernel, SymbolFiles};
 pub use identity::{CodeView, Hints, KernelIdentity};
 pub use kernel_memory::KernelMemory;
