@@ -58,6 +58,7 @@ impl<'m> Windows<'m> {
         let hints = Hints {
             kernel_base: Some(kernel.base),
             loaded_module_list: kernel.loaded_module_list.or(hints.loaded_module_list),
+            active_process_head: kernel.active_process_head.or(hints.active_process_head),
             ..hints.clone()
         };
         let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;

@@ -4,6 +4,7 @@
 //! when it translates: `KUSER_SHARED_DATA` lies where all x64 Windows have it, and ntoskrnl is found. Memory is searched only where
 //! no vCPU told.
 
+mod debugger_data;
 mod image;
 mod roots;
 mod tables;
@@ -36,8 +37,10 @@ pub(crate) struct Kernel {
     pub(crate) size: u64,
     pub(crate) timestamp: Option<u32>,
     pub(crate) code_view: Option<CodeView>,
-    /// The variable `PsLoadedModuleList`, where the kernel's version block told it.
+    /// The variable `PsLoadedModuleList`, where the kernel's version block or debugger data told it.
     pub(crate) loaded_module_list: Option<VirtAddr>,
+    /// The variable `PsActiveProcessHead`, likewise.
+    pub(crate) active_process_head: Option<VirtAddr>,
 }
 
 /// What one search knows and has tried.
@@ -110,7 +113,7 @@ impl<'m> Search<'m, '_> {
         if let Some(found) = self.self_references() {
             return Some(found);
         }
-        self.by_scan()
+        self.by_scan().or_else(|| self.by_debugger_data())
     }
 
     /// Believes a root under which the shared data and, without going through all that is mapped, a kernel are found.
