@@ -1,5 +1,7 @@
 //! The synthetic images and symbols of the shared data.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
