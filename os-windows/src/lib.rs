@@ -32,7 +32,7 @@ mod windows;
 pub use error::WindowsError;
 pub use facts::WindowsFacts;
 pub use files::{Fits, GivenKernel, SymbolFiles};
-pub use identity::{CodeView, Hints, KernelIdentity};
+pub use identity::{CodeView, Hints, KernelIdentity, LoadedModule};
 pub use kernel_memory::KernelMemory;
 pub use rows::{HandleRow, ModuleRow, ProcessRow, ThreadRow, VadKind, VadRow};
 pub use types::KernelTypes;

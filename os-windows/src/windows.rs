@@ -27,6 +27,8 @@ pub struct Windows<'m> {
     types: KernelTypes,
     /// Absolute addresses.
     symbols: SymbolTable,
+    /// What was known beforehand.
+    hints: Hints,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -85,9 +87,9 @@ impl<'m> Windows<'m> {
         let size = header.as_ref().map(|header| u64::from(header.size()));
         let identity = KernelIdentity {
             base: hints.kernel_base.unwrap_or_default(),
-            size: size.or(hints.kernel_size).unwrap_or_default(),
+            size: size.or(hints.kernel_image().0).unwrap_or_default(),
             code_view,
-            timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_timestamp),
+            timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_image().1),
             build: hints.build,
         };
         Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, files)
@@ -109,6 +111,10 @@ impl<'m> Windows<'m> {
             identity.base = fit(&given.symbols, hints).ok_or_else(|| WindowsError::NotFound {
                 reason: "nothing tells where the kernel begins".into(),
             })?;
+            let (size, timestamp) =
+                Hints { kernel_base: Some(identity.base), ..hints.clone() }.kernel_image();
+            identity.size = size.unwrap_or_default();
+            identity.timestamp = timestamp;
         }
         let mut builder = SymbolTableBuilder::with_capacity(given.symbols.len());
         for symbol in given.symbols.iter() {
@@ -117,7 +123,7 @@ impl<'m> Windows<'m> {
         }
         identity.code_view = identity.code_view.or(given.code_view);
         let types = KernelTypes::new(given.source, given.types);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build() })
+        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build(), hints: hints.clone() })
     }
 
     /// The address space of the System process, by its own word, where that translates the kernel's base to the same place.
@@ -163,6 +169,11 @@ impl<'m> Windows<'m> {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What was known beforehand.
+    pub(crate) const fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// What the kernel is known by.

@@ -14,7 +14,7 @@ mod shared;
 use vmc::bytes::{u32_at, u64_at};
 use vmc::vcpu::NoVcpus;
 use vmc::{Fault, Limits, ReadError, VirtAddr, VirtualMemory};
-use vmc_windows::{Hints, Windows};
+use vmc_windows::{Hints, LoadedModule, Windows};
 
 use shared::{Files, folder, json, missing, number, skip};
 
@@ -68,6 +68,10 @@ fn a_triage_dump_is_known_by_its_variables() {
         loaded_module_list: pointer(0x20),
         active_process_head: pointer(0x28),
         debugger_data: pointer(0x80),
+        // MinorVersion, NumberProcessors.
+        build: u32_at(&file, 0xc),
+        processors: u32_at(&file, 0x34),
+        modules: drivers(&file),
         ..Hints::default()
     };
     let mut files = Files::default();
@@ -75,8 +79,36 @@ fn a_triage_dump_is_known_by_its_variables() {
         Windows::open_virtual(&memory, &NoVcpus, &hints, Limits::default(), Some(&mut files)).unwrap();
     assert_eq!(windows.identity().base.get(), number(&expected["kernel_base"]));
     let facts = windows.facts();
-    println!("{facts:#x?}");
-    let modules: Vec<_> = windows.modules().unwrap().collect();
-    println!("{} modules; the first {:?}, the last {:?}", modules.len(), modules.first(), modules.last());
     assert_eq!(facts.page_table_root.map(|root| root.get()), Some(number(&expected["dtb"])));
+    assert_eq!(facts.version.as_deref(), Some("10.0.19041"));
+    assert_eq!(facts.processors.map(u64::from), Some(number(&expected["processors"])));
+    assert_eq!(facts.kernel_size, number(&expected["kernel_size"]));
+    assert_eq!(windows.identity().timestamp.map(u64::from), Some(number(&expected["kernel_timestamp"])));
+    let modules: Vec<_> = windows.modules().unwrap().map(Result::unwrap).collect();
+    assert_eq!(modules.len() as u64, number(&expected["modules"]));
+    let faulting = &expected["faulting_module"];
+    let row = modules.iter().find(|row| Some(row.name.as_str()) == faulting["name"].as_str()).unwrap();
+    assert_eq!((row.base.get(), row.size), (number(&faulting["base"]), number(&faulting["size"])));
+    // Variables that contradict one another fit no table.
+    let wrong = Hints { debugger_data: pointer(0x28), ..hints };
+    assert!(Windows::open_virtual(&memory, &NoVcpus, &wrong, Limits::default(), Some(&mut files)).is_err());
+}
+
+/// The list of drivers: entries of 0x90 bytes with the place of the name and the loader's entry.
+fn drivers(file: &[u8]) -> Vec<LoadedModule> {
+    let word = |at: usize| u32_at(file, at).unwrap();
+    let (place, count) = (word(0x2030) as usize, word(0x2034) as usize);
+    let driver = |index: usize| {
+        let at = place + index * 0x90;
+        let name = word(at) as usize;
+        let units = file[name + 4..][..word(name) as usize * 2].chunks(2);
+        let units: Vec<_> = units.map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        LoadedModule {
+            name: String::from_utf16(&units).unwrap(),
+            base: VirtAddr::new(u64_at(file, at + 8 + 0x30).unwrap()),
+            size: word(at + 8 + 0x40).into(),
+            timestamp: Some(word(at + 8 + 0x80)),
+        }
+    };
+    (0..count).map(driver).collect()
 }
