@@ -136,6 +136,19 @@ fn kernels_are_found_with_and_without_registers() {
         let mut memory = Counted::new(&raw);
         memory.missing = (1..0x100).collect();
         check(&open(&memory, &NoVcpus, &mut files).unwrap(), &truth, &format!("{name}, no low stub"));
+        let mut memory = Counted::new(&raw);
+        memory.missing = (1..0x100).collect();
+        let who = format!("{name}, user mode, no low stub");
+        check(&open(&memory, &users, &mut files).unwrap(), &truth, &who);
+        println!("{who}: {} bytes", memory.bytes.load(Ordering::Relaxed));
+        // A root alone, as a crash dump's header has it: of some process, not necessarily of System.
+        let process = truth["processes"].as_array().unwrap().iter().rev().find(|row| row["dtb"].is_string());
+        let root = Some(PhysAddr::new(number(&process.unwrap()["dtb"])));
+        let hints = Hints { page_table_root: root, ..Hints::default() };
+        let memory = Counted::new(&raw);
+        let windows = Windows::open(&memory, &NoVcpus, &hints, Limits::default(), Some(&mut files)).unwrap();
+        check(&windows, &truth, &format!("{name}, root alone"));
+        println!("{name}: {} bytes with a root alone", memory.bytes.load(Ordering::Relaxed));
         count += 1;
     }
     assert!(count >= 7, "{count} images");
@@ -214,4 +227,49 @@ fn exports_are_found_by_name_and_by_place() {
     assert!(exports.named("NoSuchFunction").is_none());
     let (rva, bytes) = header.exceptions().unwrap();
     assert!(rva + bytes <= header.size() && bytes > 0 && bytes % 12 == 0);
+}
+
+/// Changes words of the kernel's header, debug directory and export table: nothing is believed that leads out of bounds.
+#[test]
+fn forged_headers_are_bounded() {
+    let image = folder().join("images/20348-kpti");
+    if let Some(why) = missing() {
+        return skip(why);
+    }
+    let mut raw = unpack(&image.join("mem.raw.xz"));
+    let truth = json(&image.join("truth.json"));
+    let base = VirtAddr::new(number(&truth["kernel"]["base"]));
+    let root = PhysAddr::new(number(&truth["dtb"]));
+    let tables = vmc::arch::x86_64::X86PageTables::new(root, vmc::arch::x86_64::Levels::Four);
+    let tables = vmc::PageTables::X86_64(tables);
+    let header = {
+        let memory = FlatMemory::new(PhysAddr::new(0), &raw);
+        let space = vmc::AddressSpace::new(&memory, tables);
+        let code_view = Image::read(&space, base).unwrap().code_view(&space).unwrap().unwrap();
+        assert_eq!(Some(code_view.guid_text().as_str()), truth["kernel"]["pdb"]["guid"].as_str());
+        space.translate(base).unwrap().get() as usize
+    };
+    let (mut refused, mut without) = (0, 0);
+    for place in (0..0x200).step_by(2) {
+        for value in [[0, 0], [0xff, 0xff], [0xff, 0x7f], [1, 0]] {
+            let old = [raw[header + place], raw[header + place + 1]];
+            raw[header + place..header + place + 2].copy_from_slice(&value);
+            let memory = FlatMemory::new(PhysAddr::new(0), &raw);
+            let space = vmc::AddressSpace::new(&memory, tables);
+            match Image::read(&space, base) {
+                Ok(image) => {
+                    assert!(image.sections().iter().all(|section| section.rva < image.size()));
+                    assert!(image.exceptions().is_none_or(|(rva, bytes)| rva + bytes <= image.size()));
+                    without += usize::from(!matches!(image.code_view(&space), Ok(Some(_))));
+                    if let Ok(exports) = image.exports(&space, &Limits::default()) {
+                        assert!(exports.all().iter().all(|export| export.rva < image.size()));
+                    }
+                }
+                Err(_) => refused += 1,
+            }
+            raw[header + place..header + place + 2].copy_from_slice(&old);
+        }
+    }
+    // The marks and sizes decide, and the debug directory's place.
+    assert!(refused >= 10 && without >= 4, "{refused} refused, {without} without a record");
 }

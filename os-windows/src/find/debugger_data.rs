@@ -1,5 +1,7 @@
 //! The kernel by its debugger data (`KDDEBUGGER_DATA64`, wdbgexts.h), where its header is not in memory: the last resort.
 
+use alloc::vec::Vec;
+
 use memchr::memmem;
 use vmc::bytes::{u32_at, u64_at};
 use vmc::{AddressSpace, VirtAddr};
@@ -13,11 +15,9 @@ const TAG: &[u8] = b"KDBG";
 
 impl<'m> Search<'m, '_> {
     /// Searches memory for the block, and believes one whose lists are there under a root under which the shared data lay.
-    pub(super) fn by_debugger_data(&mut self) -> Option<Found<'m>> {
-        let roots = core::mem::take(&mut self.shared_only);
-        let spaces: alloc::vec::Vec<_> =
-            roots.iter().map(|(root, levels)| self.space(*root, *levels)).collect();
-        self.shared_only = roots;
+    pub(super) fn by_debugger_data(&self) -> Option<Found<'m>> {
+        let roots = self.scanned.iter();
+        let spaces: Vec<_> = roots.map(|(root, levels)| self.space(*root, *levels)).collect();
         if spaces.is_empty() {
             return None;
         }

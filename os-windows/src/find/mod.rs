@@ -52,6 +52,9 @@ pub(crate) struct Search<'m, 'h> {
     tried: HashSet<(PhysAddr, bool)>,
     /// Roots under which the shared data lay, but no kernel.
     shared_only: Vec<(PhysAddr, Levels)>,
+    /// Those of them whose tables were gone through.
+    scanned: Vec<(PhysAddr, Levels)>,
+    tables_left: usize,
 }
 
 /// Looks for a kernel.
@@ -69,8 +72,16 @@ pub(crate) fn find<'m>(
         _ => None,
     });
     let registers = registers.collect();
-    let mut search =
-        Search { memory, hints, limits, registers, tried: HashSet::new(), shared_only: Vec::new() };
+    let mut search = Search {
+        memory,
+        hints,
+        limits,
+        registers,
+        tried: HashSet::new(),
+        shared_only: Vec::new(),
+        scanned: Vec::new(),
+        tables_left: limits.page_tables,
+    };
     search.run().ok_or_else(|| WindowsError::NotFound { reason: search.reason() })
 }
 
@@ -110,7 +121,8 @@ impl<'m> Search<'m, '_> {
                 }
             }
         }
-        if let Some(found) = self.self_references() {
+        // A root that is known saves the search for one.
+        if let Some(found) = self.by_scan().or_else(|| self.self_references()) {
             return Some(found);
         }
         self.by_scan().or_else(|| self.by_debugger_data())
@@ -134,13 +146,12 @@ impl<'m> Search<'m, '_> {
 
     /// Goes through all that the roots map under which the shared data lay.
     fn by_scan(&mut self) -> Option<Found<'m>> {
-        let mut most = self.limits.page_tables;
         for (root, levels) in core::mem::take(&mut self.shared_only) {
+            self.scanned.push((root, levels));
             let space = self.space(root, levels);
-            if let Some(kernel) = tables::scan(&space, root, levels, &mut most) {
+            if let Some(kernel) = tables::scan(&space, root, levels, &mut self.tables_left) {
                 return Some(Found { space, kernel });
             }
-            self.shared_only.push((root, levels));
         }
         None
     }
@@ -151,7 +162,7 @@ impl<'m> Search<'m, '_> {
     }
 
     fn reason(&self) -> String {
-        match self.shared_only.first() {
+        match self.scanned.first() {
             Some((root, _)) => alloc::format!(
                 "the page tables at physical {root} map KUSER_SHARED_DATA, but no image of ntoskrnl was found under them"
             ),

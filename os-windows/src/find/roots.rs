@@ -102,9 +102,13 @@ impl<'m> Search<'m, '_> {
 pub(super) fn chunks<T>(memory: &dyn PhysMemory, mut look: impl FnMut(u64, &[u8]) -> Option<T>) -> Option<T> {
     let mut buffer = Vec::new();
     for region in memory.regions() {
-        let mut start = region.start.get().next_multiple_of(PAGE_SIZE);
-        while start.saturating_add(PAGE_SIZE) <= region.end().get() {
-            let len = (region.end().get() - start).min(CHUNK as u64) as usize & !(PAGE_SIZE as usize - 1);
+        let Some(mut start) = region.start.get().checked_next_multiple_of(PAGE_SIZE) else { continue };
+        loop {
+            let left = region.end().get().saturating_sub(start);
+            let len = left.min(CHUNK as u64) as usize & !(PAGE_SIZE as usize - 1);
+            if len == 0 {
+                break;
+            }
             let chunk = if let Some(bytes) = memory.slice(PhysAddr::new(start), len) {
                 bytes
             } else {
