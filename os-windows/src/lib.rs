@@ -15,13 +15,18 @@
 
 extern crate alloc;
 
+mod bits;
 mod error;
+mod fields;
 mod files;
+mod handle;
 mod identity;
 mod kernel_memory;
 mod lists;
+mod process;
 mod rows;
 mod text;
+mod thread;
 mod types;
 mod windows;
 
@@ -29,6 +34,8 @@ pub use error::WindowsError;
 pub use files::{Fits, GivenKernel, SymbolFiles};
 pub use identity::{CodeView, Hints, KernelIdentity};
 pub use kernel_memory::KernelMemory;
+pub use process::Process;
 pub use rows::{HandleRow, ModuleRow, ProcessRow, ThreadRow, VadKind, VadRow};
+pub use thread::Thread;
 pub use types::KernelTypes;
 pub use windows::Windows;

@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use once_cell::race::OnceBox;
 use vmc::arch::x86_64::{Levels, X86PageTables};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
+use crate::fields::Fields;
 use crate::files::SymbolFiles;
 use crate::identity::{Hints, KernelIdentity};
 use crate::kernel_memory::KernelMemory;
@@ -25,6 +27,8 @@ pub struct Windows<'m> {
     types: KernelTypes,
     /// Absolute addresses.
     symbols: SymbolTable,
+    /// Where processes and threads keep what is asked of them, once it is needed.
+    pub(crate) fields: OnceBox<Fields>,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -70,7 +74,7 @@ impl<'m> Windows<'m> {
             builder.push(symbol.name, address, symbol.size.unwrap_or_default(), symbol.kind);
         }
         let types = KernelTypes::new(given.source, given.types);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build() })
+        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build(), fields: OnceBox::new() })
     }
 
     /// The vCPUs.
