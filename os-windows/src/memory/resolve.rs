@@ -79,7 +79,8 @@ impl Resolver<'_, '_> {
         if let Some(page) = PteFormat::present(entry) {
             return Ok(Page::Physical(page.wrapping_add(inside)));
         }
-        let format = self.format.ok_or(Fault::Lookup { reason: "the types tell nothing of prototype entries" })?;
+        let format =
+            self.format.ok_or(Fault::Lookup { reason: "the types tell nothing of prototype entries" })?;
         match format.decode(entry, self.end()) {
             Software::Empty | Software::Decommitted => Err(Fault::NotCommitted),
             Software::Transition(page) => Ok(Page::Physical(page.wrapping_add(inside))),
@@ -93,7 +94,9 @@ impl Resolver<'_, '_> {
     fn read_entry(&self, at: VirtAddr, depth: u8) -> Result<u64, Fault> {
         let unreadable = Fault::Lookup { reason: "the prototype entry of the page is not in memory" };
         if at.get() >> 63 == 0 || !at.is_aligned(8) {
-            return Err(Fault::Lookup { reason: "the prototype entry of the page is not in the kernel's memory" });
+            return Err(Fault::Lookup {
+                reason: "the prototype entry of the page is not in the kernel's memory",
+            });
         }
         let Some(depth) = depth.checked_sub(1) else {
             return Err(Fault::Lookup { reason: "prototype entries lead to one another" });
@@ -111,7 +114,11 @@ impl Resolver<'_, '_> {
         loop {
             let shift = 12 + 9 * u32::from(level.saturating_sub(1));
             let at = PhysAddr::new(table.get() | (((va.get() >> shift) & 0x1ff) << 3));
-            let entry = self.space.memory().read_u64(at).map_err(|source| TranslateError::Table { va, level, source })?;
+            let entry = self.space.memory().read_u64(at).map_err(|source| TranslateError::Table {
+                va,
+                level,
+                source,
+            })?;
             let Some(next) = PteFormat::present(entry) else { return Ok(Walked::Absent { level, entry }) };
             if level <= 1 || entry & LARGE != 0 {
                 if level > 3 {

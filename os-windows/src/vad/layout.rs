@@ -93,7 +93,8 @@ impl VadLayout {
         let flags = types.layout("_MMVAD_FLAGS", limits)?;
         let bits = |name| Bits::of(&flags, name).ok_or_else(|| missing("_MMVAD_FLAGS", name));
         let words = number(&["u.VadFlags", "u.LongFlags"])?;
-        let more = number(&["u1.VadFlags1", "u1.LongFlags1"]).ok().zip(types.layout("_MMVAD_FLAGS1", limits).ok());
+        let more =
+            number(&["u1.VadFlags1", "u1.LongFlags1"]).ok().zip(types.layout("_MMVAD_FLAGS1", limits).ok());
         let either = |name| {
             let second = more.as_ref().and_then(|(word, layout)| Some((*word, Bits::of(layout, name)?)));
             second.or_else(|| Some((words, Bits::of(&flags, name)?)))

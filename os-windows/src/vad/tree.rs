@@ -56,7 +56,8 @@ impl<'w, 'm> VadTree<'w, 'm> {
         let unreadable = |_| Fault::Lookup { reason: "the VAD's section cannot be read" };
         let kernel = self.windows.kernel();
         let section = self.layout.section;
-        let section = section.ok_or(Fault::Lookup { reason: "the types tell nothing of VADs with a section" })?;
+        let section =
+            section.ok_or(Fault::Lookup { reason: "the types tell nothing of VADs with a section" })?;
         let field = |offset| kernel.read_pointer(vad.object.wrapping_add(offset)).map_err(unreadable);
         let (first, last) = (field(section.first)?, field(section.last)?);
         let pages = (va.get() >> 12).saturating_sub(vad.first);
@@ -89,7 +90,9 @@ impl<'w, 'm> VadTree<'w, 'm> {
                 left = behind;
                 at = next.pointer(kernel, at).map_err(unreadable)?;
                 if at.is_null() {
-                    return Err(Fault::Lookup { reason: "the page lies behind the last subsection of its VAD" });
+                    return Err(Fault::Lookup {
+                        reason: "the page lies behind the last subsection of its VAD",
+                    });
                 }
                 continue;
             }

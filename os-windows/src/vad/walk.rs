@@ -45,7 +45,8 @@ impl<'w, 'm> Vads<'w, 'm> {
         let windows = tree.windows;
         let types = windows.types();
         let offset = |structure, path| types.member(structure, path).ok().map(|member| member.offset);
-        let counted = Bits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits()).map_or(0xf, Bits::most);
+        let counted =
+            Bits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits()).map_or(0xf, Bits::most);
         let file = || {
             Some(FilePath {
                 control_area: offset("_SUBSECTION", "ControlArea")?,
