@@ -91,11 +91,12 @@ impl PteFormat {
         }
     }
 
-    /// Where a page lies; `end` is the end of physical memory. Where no mask is known, what lies above it cannot be meant.
-    fn transition(&self, entry: u64, end: u64) -> PhysAddr {
+    /// Where a page lies; `end` tells the end of physical memory. Where no mask is known, what lies above it cannot be meant.
+    fn transition(&self, entry: u64, end: impl Fn() -> u64) -> PhysAddr {
         let at = self.frame.get(self.plain(entry)).wrapping_shl(12);
         let swizzled = self.swizzle.is_some_and(|swizzle| !swizzle.any(entry));
-        if self.invalid == 0 && swizzled && at >= end && end > 0 {
+        let end = if self.invalid == 0 && swizzled { end() } else { 0 };
+        if at >= end && end > 0 {
             let inside = u64::MAX.checked_shr(end.leading_zeros()).unwrap_or(0);
             return PhysAddr::new(at & inside);
         }
@@ -103,7 +104,7 @@ impl PteFormat {
     }
 
     /// What an entry that is not present says, in a page table or (`of_prototype`) as a prototype.
-    pub(crate) fn decode(&self, entry: u64, end: u64) -> Software {
+    pub(crate) fn decode(&self, entry: u64, end: impl Fn() -> u64) -> Software {
         if entry == 0 {
             return Software::Empty;
         }

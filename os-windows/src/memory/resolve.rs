@@ -33,7 +33,7 @@ impl Resolver<'_, '_> {
         };
         let TranslateError::NotPresent { mut level, mut entry, .. } = error else { return Err(error.into()) };
         let Some(format) = self.format else { return Err(error.into()) };
-        let end = self.end();
+        let end = || self.end();
         // A table that is in transition is still where it was, and may lead to another one.
         while level > 1 {
             let table = match format.decode(entry, end) {
@@ -81,7 +81,7 @@ impl Resolver<'_, '_> {
         }
         let format =
             self.format.ok_or(Fault::Lookup { reason: "the types tell nothing of prototype entries" })?;
-        match format.decode(entry, self.end()) {
+        match format.decode(entry, || self.end()) {
             Software::Empty | Software::Decommitted => Err(Fault::NotCommitted),
             Software::Transition(page) => Ok(Page::Physical(page.wrapping_add(inside))),
             Software::DemandZero => Ok(Page::Zero),

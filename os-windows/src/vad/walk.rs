@@ -73,7 +73,7 @@ impl<'w, 'm> Vads<'w, 'm> {
         let path = if node.private { Ok(None) } else { self.path(node) };
         let path = errors.keep(limits, "path", path).flatten();
         // A page number of 52 bits is as far as addresses go; what lies above is a lie of the guest.
-        let address = |page: u64| VirtAddr::new(page.checked_mul(0x1000).unwrap_or(u64::MAX));
+        let address = |page: u64| VirtAddr::new(page.saturating_mul(0x1000));
         VadRow {
             start: address(node.first),
             end: address(node.last.saturating_add(1)),
