@@ -15,14 +15,19 @@
 
 extern crate alloc;
 
+mod bits;
 mod error;
+mod fields;
 mod files;
+mod handle;
 mod identity;
 mod kernel_memory;
 mod lists;
 mod memory;
+mod process;
 mod rows;
 mod text;
+mod thread;
 mod types;
 mod vad;
 mod windows;
@@ -32,7 +37,9 @@ pub use files::{Fits, GivenKernel, SymbolFiles};
 pub use identity::{CodeView, Hints, KernelIdentity};
 pub use kernel_memory::{KernelMemory, Managed};
 pub use memory::{Page, ProcessMemory};
+pub use process::Process;
 pub use rows::{HandleRow, ModuleRow, ProcessRow, ThreadRow, VadKind, VadRow};
+pub use thread::Thread;
 pub use types::KernelTypes;
 pub use vad::{Vads, vads};
 pub use windows::Windows;

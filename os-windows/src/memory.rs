@@ -8,6 +8,7 @@ use vmc::tlb::Tlb;
 use vmc::{AddressSpace, Fault, PageTables, PhysAddr, ReadError, VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
+use crate::process::Process;
 use crate::vad::VadTree;
 use crate::windows::Windows;
 
@@ -125,6 +126,20 @@ impl<'w, 'm> ProcessMemory<'w, 'm> {
     pub fn forget(&self) {
         self.space.forget();
         self.found.clear();
+    }
+}
+
+impl<'w> Process<'w> {
+    /// Its memory.
+    ///
+    /// # Errors
+    /// [`WindowsError`] where it has no page tables, or the target is a triage dump.
+    pub fn memory(&self) -> Result<ProcessMemory<'w, 'w>, WindowsError> {
+        let root = self.page_table()?;
+        if root.is_null() {
+            return Err(WindowsError::NoAddressSpace { pid: self.pid(), reason: "its page table root is 0" });
+        }
+        ProcessMemory::new(self.windows(), root, self.object())
     }
 }
 

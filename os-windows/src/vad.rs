@@ -3,6 +3,7 @@
 use vmc::VirtAddr;
 
 use crate::error::WindowsError;
+use crate::process::Process;
 use crate::windows::Windows;
 
 mod layout;
@@ -19,4 +20,14 @@ pub use walk::Vads;
 /// [`WindowsError`] where the types lack something, or the tree's root cannot be read.
 pub fn vads<'w, 'm>(windows: &'w Windows<'m>, eprocess: VirtAddr) -> Result<Vads<'w, 'm>, WindowsError> {
     Ok(Vads::new(VadTree::new(windows, eprocess)?))
+}
+
+impl<'w> Process<'w> {
+    /// Its ranges of addresses, in their order.
+    ///
+    /// # Errors
+    /// [`WindowsError`] where the types lack something, or the tree's root cannot be read.
+    pub fn vads(&self) -> Result<Vads<'w, 'w>, WindowsError> {
+        vads(self.windows(), self.object())
+    }
 }

@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use once_cell::race::OnceBox;
 use vmc::arch::x86_64::{Levels, X86PageTables};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, PageTables, PhysMemory, Vcpus, VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
+use crate::fields::Fields;
 use crate::files::SymbolFiles;
 use crate::identity::{Hints, KernelIdentity};
 use crate::kernel_memory::KernelMemory;
@@ -25,6 +27,8 @@ pub struct Windows<'m> {
     types: KernelTypes,
     /// Absolute addresses.
     symbols: SymbolTable,
+    /// Where processes and threads keep what is asked of them, once it is needed.
+    pub(crate) fields: OnceBox<Fields>,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -73,7 +77,7 @@ impl<'m> Windows<'m> {
         let symbols = builder.build();
         let state = symbols.named(b"MiState").next().map(|symbol| VirtAddr::new(symbol.address));
         let kernel = kernel.managed(&types, &limits, state);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols })
+        Ok(Self { vcpus, limits, identity, kernel, types, symbols, fields: OnceBox::new() })
     }
 
     /// The vCPUs.

@@ -36,7 +36,10 @@ const MEMBERS: [(&str, &str, u64, u64); 18] = [
     ("_MMPTE_PROTOTYPE", "ProtoAddress", 0, 8),
 ];
 
-const BITS: [(&str, &[(&str, u64, u64)]); 4] = [
+/// Name, first bit, bits.
+type Field = (&'static str, u64, u64);
+
+const BITS: [(&str, &[Field]); 4] = [
     (
         "_MMVAD_FLAGS",
         &[
@@ -82,7 +85,7 @@ impl Layouts for Seven {
     fn layout(&self, name: &str, _: &Limits) -> Result<StructLayout, LayoutError> {
         let found = BITS.iter().find(|(structure, _)| *structure == name);
         let (_, bits) = found.ok_or_else(|| LayoutError::NoType { name: name.into() })?;
-        let member = |&(name, bit_offset, bit_size): &(&str, u64, u64)| StructMember {
+        let member = |&(name, bit_offset, bit_size): &Field| StructMember {
             name: name.into(),
             bit_offset,
             bit_size,
