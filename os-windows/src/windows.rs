@@ -74,7 +74,10 @@ impl<'m> Windows<'m> {
             builder.push(symbol.name, address, symbol.size.unwrap_or_default(), symbol.kind);
         }
         let types = KernelTypes::new(given.source, given.types);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build(), fields: OnceBox::new() })
+        let symbols = builder.build();
+        let state = symbols.named(b"MiState").next().map(|symbol| VirtAddr::new(symbol.address));
+        let kernel = kernel.managed(&types, &limits, state);
+        Ok(Self { vcpus, limits, identity, kernel, types, symbols, fields: OnceBox::new() })
     }
 
     /// The vCPUs.

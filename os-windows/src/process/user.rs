@@ -1,9 +1,10 @@
 //! [`UserMemory`]: what a process itself can see of its memory.
 
-use vmc::{AddressSpace, Fault, PageTables, ReadError, VirtAddr, VirtualMemory};
+use vmc::{Fault, ReadError, VirtAddr, VirtualMemory};
 
 use super::Process;
 use crate::error::WindowsError;
+use crate::memory::ProcessMemory;
 
 /// The first address that is the kernel's: user addresses of x64 end at 2^47.
 const USER_END: u64 = 1 << 47;
@@ -33,19 +34,7 @@ pub(crate) const fn is_user(address: VirtAddr) -> bool {
 
 impl<'w> Process<'w> {
     /// Its user memory. The one place where it is made.
-    pub(crate) fn user_memory(&self) -> Result<UserMemory<AddressSpace<'w>>, WindowsError> {
-        const WHAT: &str = "user memory";
-        let kernel = self.windows.kernel().tables().ok_or(WindowsError::OnlyRanges { what: WHAT })?;
-        let root = self.page_table()?;
-        if root.is_null() {
-            return Err(WindowsError::NoAddressSpace { pid: self.pid(), reason: "its page table root is 0" });
-        }
-        let tables = match kernel.tables() {
-            PageTables::X86_64(tables) => PageTables::X86_64(tables.with_root(root)),
-            _ => {
-                return Err(WindowsError::NoAddressSpace { pid: self.pid(), reason: "the guest is not x64" });
-            }
-        };
-        Ok(UserMemory::new(AddressSpace::with_tlb(kernel.memory(), tables, 256)))
+    pub(crate) fn user_memory(&self) -> Result<UserMemory<ProcessMemory<'w, 'w>>, WindowsError> {
+        self.memory().map(UserMemory::new)
     }
 }
