@@ -4,9 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hashbrown::HashSet;
+use vmc::VirtAddr;
 use vmc::layout::{Field, LayoutError, Types};
 use vmc::view::RowErrors;
-use vmc::VirtAddr;
 
 use crate::error::WindowsError;
 use crate::lists::{Direction, ListWalk};
