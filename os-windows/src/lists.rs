@@ -1,5 +1,8 @@
 //! Walks over `LIST_ENTRY` lists, forwards or backwards, bounded, with circles found.
 
+use alloc::vec::Vec;
+
+use hashbrown::HashSet;
 use vmc::{ReadExt, VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
@@ -104,4 +107,37 @@ impl<V: VirtualMemory + ?Sized> Iterator for ListWalk<'_, V> {
             None => self.end(next, "an entry lies at the start of the address space"),
         }
     }
+}
+
+/// The structures on a list: forwards, and where that breaks backwards, too, those that were not met before. With what broke.
+///
+/// A circle is gone round until the walk notices it: each structure comes once all the same.
+pub(crate) fn both_ways<V: VirtualMemory + ?Sized>(
+    memory: &V,
+    what: &'static str,
+    head: VirtAddr,
+    offset: u64,
+    limit: usize,
+) -> (Vec<VirtAddr>, Option<WindowsError>) {
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    let mut damage = None;
+    for direction in [Direction::Forwards, Direction::Backwards] {
+        let mut broken = None;
+        let mut part = Vec::new();
+        for entry in ListWalk::new(memory, what, direction, head, offset, limit) {
+            match entry {
+                Ok(entry) if !seen.insert(entry) => {}
+                Ok(entry) => part.push(entry),
+                Err(error) => broken = Some(error),
+            }
+        }
+        if direction == Direction::Backwards {
+            part.reverse();
+        }
+        found.append(&mut part);
+        let Some(error) = broken else { break };
+        damage.get_or_insert(error);
+    }
+    (found, damage)
 }

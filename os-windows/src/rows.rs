@@ -38,7 +38,7 @@ pub struct ProcessRow {
     pub page_table: Option<PhysAddr>,
     /// The root that user mode runs with, where that is another (KVA shadow).
     pub user_page_table: Option<PhysAddr>,
-    /// Is it on the list of active processes? Those that are only in the table of ids are not.
+    /// Is it on the list of active processes? Those that are only in the table of ids are not; the idle process counts as if it were.
     pub on_list: bool,
     /// What could not be read.
     pub errors: RowErrors,

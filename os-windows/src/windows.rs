@@ -3,12 +3,14 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use once_cell::race::OnceBox;
 use vmc::addr::PAGE_SIZE;
 use vmc::layout::{Field, Types};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, PageTables, PhysAddr, PhysMemory, Vcpus, VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
+use crate::fields::Fields;
 use crate::files::SymbolFiles;
 use crate::find::{self, Found};
 use crate::identity::{Hints, KernelIdentity};
@@ -29,6 +31,8 @@ pub struct Windows<'m> {
     symbols: SymbolTable,
     /// What was known beforehand.
     hints: Hints,
+    /// Where processes and threads keep what is asked of them, once it is needed.
+    pub(crate) fields: OnceBox<Fields>,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -65,7 +69,8 @@ impl<'m> Windows<'m> {
         };
         let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;
         if let Some(root) = windows.system_root(memory) {
-            windows.kernel = KernelMemory::Tables(root);
+            let state = windows.symbol("MiState").ok();
+            windows.kernel = KernelMemory::Tables(root).managed(&windows.types, &windows.limits, state);
         }
         Ok(windows)
     }
@@ -123,7 +128,11 @@ impl<'m> Windows<'m> {
         }
         identity.code_view = identity.code_view.or(given.code_view);
         let types = KernelTypes::new(given.source, given.types);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols: builder.build(), hints: hints.clone() })
+        let symbols = builder.build();
+        let state = symbols.named(b"MiState").next().map(|symbol| VirtAddr::new(symbol.address));
+        let kernel = kernel.managed(&types, &limits, state);
+        let (hints, fields) = (hints.clone(), OnceBox::new());
+        Ok(Self { vcpus, limits, identity, kernel, types, symbols, hints, fields })
     }
 
     /// The address space of the System process, by its own word, where that translates the kernel's base to the same place.

@@ -1,0 +1,72 @@
+//! [`MemberBits`]: a bit field, or a whole member, of up to 64 bits, at the place that the types tell.
+
+use vmc::layout::StructLayout;
+use vmc::{ReadError, ReadExt, VirtAddr, VirtualMemory};
+
+/// Some bits of a structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberBits {
+    /// The first byte that has some of them.
+    byte: u64,
+    /// MemberBits of that byte that come before.
+    shift: u32,
+    /// How many they are.
+    pub width: u32,
+}
+
+impl MemberBits {
+    /// The member `name` of a structure; nothing where it has none, or one that is too wide.
+    pub(crate) fn of(layout: &StructLayout, name: &str) -> Option<Self> {
+        let member = layout.members.iter().find(|member| member.name == name)?;
+        let shift = (member.bit_offset % 8) as u32;
+        let width = u32::try_from(member.bit_size).ok().filter(|width| *width > 0 && shift + *width <= 64)?;
+        Some(Self { byte: member.bit_offset / 8, shift, width })
+    }
+
+    /// The bits, out of the structure's bytes.
+    pub(crate) fn get(&self, bytes: &[u8]) -> Option<u64> {
+        let begin = usize::try_from(self.byte).ok()?;
+        let len = (self.shift + self.width).div_ceil(8) as usize;
+        let mut word = [0; 8];
+        word.get_mut(..len)?.copy_from_slice(bytes.get(begin..begin.checked_add(len)?)?);
+        let mask = if self.width == 64 { u64::MAX } else { (1 << self.width) - 1 };
+        Some(u64::from_le_bytes(word) >> self.shift & mask)
+    }
+
+    /// The bits, of the structure at `base`.
+    pub(crate) fn read<V: VirtualMemory + ?Sized>(
+        &self,
+        memory: &V,
+        base: VirtAddr,
+    ) -> Result<u64, ReadError> {
+        let len = u64::from((self.shift + self.width).div_ceil(8));
+        let bytes = memory.read_vec(base.wrapping_add(self.byte), len, 8)?;
+        Ok(Self { byte: 0, ..*self }.get(&bytes).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use vmc::layout::StructMember;
+
+    #[test]
+    fn bits_lie_where_the_types_say() {
+        let member = |name: &str, bit_offset, bit_size| StructMember {
+            name: name.into(),
+            bit_offset,
+            bit_size,
+            type_name: "u64".into(),
+        };
+        let members = vec![member("pointer", 20, 44), member("access", 64, 25), member("all", 0, 64)];
+        let layout = StructLayout { name: "entry".into(), size: 16, members };
+        let mut entry = [0u8; 16];
+        entry[..8].copy_from_slice(&(0x0fff_1234_5678u64 << 20 | 0xabcde).to_le_bytes());
+        entry[8..].copy_from_slice(&0x021f_0003u64.to_le_bytes());
+        assert_eq!(MemberBits::of(&layout, "pointer").unwrap().get(&entry), Some(0x0fff_1234_5678));
+        assert_eq!(MemberBits::of(&layout, "access").unwrap().get(&entry), Some(0x1f_0003));
+        assert_eq!(MemberBits::of(&layout, "all").unwrap().get(&entry[..4]), None);
+        assert_eq!(MemberBits::of(&layout, "none"), None);
+    }
+}
