@@ -17,13 +17,17 @@ extern crate alloc;
 
 mod bits;
 mod error;
+mod facts;
 mod fields;
 mod files;
+mod find;
 mod handle;
 mod identity;
 mod kernel_memory;
+mod kernel_modules;
 mod lists;
 mod memory;
+pub mod pe;
 mod process;
 mod rows;
 mod text;
@@ -33,6 +37,7 @@ mod vad;
 mod windows;
 
 pub use error::WindowsError;
+pub use facts::WindowsFacts;
 pub use files::{Fits, GivenKernel, SymbolFiles};
 pub use identity::{CodeView, Hints, KernelIdentity};
 pub use kernel_memory::{KernelMemory, Managed};
