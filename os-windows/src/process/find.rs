@@ -179,7 +179,7 @@ impl<'m> Windows<'m> {
         let by_thread = || {
             let owner = self.thread_fields().ok()?.process?;
             let fields = self.fields().processors.as_ref()?;
-            let (_, block) = self.processors().next()?;
+            let (_, block) = self.processor_blocks().next()?;
             let thread = fields.idle.pointer(memory, block).ok()?;
             owner.pointer(memory, thread).ok()
         };
@@ -190,7 +190,7 @@ impl<'m> Windows<'m> {
     }
 
     /// The processors' control blocks (`KPRCB`), with their numbers.
-    pub(crate) fn processors(&self) -> impl Iterator<Item = (u32, VirtAddr)> {
+    pub(crate) fn processor_blocks(&self) -> impl Iterator<Item = (u32, VirtAddr)> {
         let fields = self.fields().processors.as_ref();
         let count = fields.and_then(|fields| {
             let count: u32 = self.kernel().read_value(fields.count?).ok()?;

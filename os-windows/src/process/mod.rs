@@ -93,7 +93,7 @@ impl<'w> Process<'w> {
     }
 
     /// Its libraries, by the lists of its loader: the 64-bit ones in the order in which they were loaded, then those of a
-    /// 32-bit process' own loader. What no longer can be had of a broken list is a last error.
+    /// 32-bit process' own loader, then images that are mapped and on no list. What no longer can be had of a broken list is a last error.
     pub fn modules(&self) -> impl Iterator<Item = Result<ModuleRow, WindowsError>> + use<'w> {
         modules::modules(self).into_iter()
     }

@@ -12,7 +12,8 @@ use super::Process;
 use super::user::is_user;
 use crate::error::WindowsError;
 use crate::lists::both_ways;
-use crate::rows::ModuleRow;
+use crate::pe::Image;
+use crate::rows::{ModuleRow, VadKind};
 use crate::text::{unicode_string, utf16};
 
 type Found = Vec<Result<ModuleRow, WindowsError>>;
@@ -32,6 +33,9 @@ pub(super) fn modules(process: &Process<'_>) -> Found {
         }
         Ok(None) => {}
         Err(error) => rows.push(Err(error)),
+    }
+    if let Err(error) = mapped(process, &mut rows) {
+        rows.push(Err(error));
     }
     // Errors last: nothing that was found stands behind them.
     let (mut found, errors): (Found, Found) = rows.into_iter().partition(Result::is_ok);
@@ -229,4 +233,44 @@ fn wow64(process: &Process<'_>, peb: VirtAddr, rows: &mut Found) -> Result<(), W
         damage.get_or_insert(error);
     }
     damage.map_or(Ok(()), Err)
+}
+
+/// Images that are mapped and that no list has (the process took them off, the lists are broken or not in memory); and what the
+/// headers of all of them say.
+fn mapped(process: &Process<'_>, rows: &mut Found) -> Result<(), WindowsError> {
+    let limits = process.windows.limits();
+    let mut bases = bases(rows);
+    let broken = match process.vads() {
+        Ok(vads) => vads
+            .filter_map(|vad| match vad {
+                Ok(vad) if vad.kind == VadKind::Image && is_user(vad.start) => {
+                    let name = vad.path.as_deref().and_then(|path| path.rsplit('\\').next());
+                    let row = ModuleRow {
+                        name: name.map(String::from).unwrap_or_default(),
+                        base: vad.start,
+                        size: vad.end.offset_from(vad.start).unwrap_or_default(),
+                        path: vad.path,
+                        object: vad.object,
+                        ..ModuleRow::default()
+                    };
+                    if !bases.contains_key(&row.base) && rows.len() < limits.modules {
+                        take(rows, &mut bases, row, limits);
+                    }
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => Some(error),
+            })
+            .last(),
+        Err(error) => Some(error),
+    };
+    if !rows.is_empty() {
+        let memory = process.user_memory()?;
+        for row in rows.iter_mut().flatten().filter(|row| is_user(row.base)) {
+            let Ok(image) = Image::read(&memory, row.base) else { continue };
+            row.wow64 |= image.machine() == Image::I386;
+            row.pdb = image.code_view(&memory).ok().flatten();
+        }
+    }
+    broken.map_or(Ok(()), Err)
 }

@@ -97,7 +97,7 @@ impl<'w> Thread<'w> {
         let windows = self.process.windows;
         let fields = windows.fields().processors.as_ref()?;
         let current = |block| fields.current.pointer(windows.kernel(), block);
-        windows.processors().find(|(_, block)| current(*block) == Ok(self.object)).map(|(cpu, _)| cpu)
+        windows.processor_blocks().find(|(_, block)| current(*block) == Ok(self.object)).map(|(cpu, _)| cpu)
     }
 
     /// What is known of it.
