@@ -1,10 +1,10 @@
 //! Where processes and threads keep what is read of them: asked of the types once.
 
-use vmc::layout::{Field, LayoutError, Types};
+use vmc::layout::{Field, LayoutError, Member, Types};
 use vmc::{Limits, VirtAddr};
 
-use crate::bits::Bits;
 use crate::error::WindowsError;
+use crate::member_bits::MemberBits;
 use crate::types::KernelTypes;
 use crate::windows::Windows;
 
@@ -13,7 +13,8 @@ use crate::windows::Windows;
 pub(crate) struct ProcessFields {
     pub pid: Field<u64>,
     pub links: u64,
-    pub name: Field<[u8; 15]>,
+    /// Its place and its size: 15 bytes, 16 in old kernels.
+    pub name: Member,
     pub page_table: Field<u64>,
     pub user_page_table: Option<Field<u64>>,
     /// `DISPATCHER_HEADER.Type`: 3 is a process, 6 a thread (`KOBJECTS`).
@@ -63,7 +64,7 @@ impl ProcessFields {
         Ok(Self {
             pid: Field::new(types, E, "UniqueProcessId")?,
             links: types.member(E, "ActiveProcessLinks")?.offset,
-            name: Field::new(types, E, "ImageFileName")?,
+            name: types.member(E, "ImageFileName")?,
             page_table: Field::new(types, "_KPROCESS", "DirectoryTableBase")?,
             user_page_table: optional(types, "_KPROCESS", &["UserDirectoryTableBase"]),
             kind: optional(types, "_KPROCESS", &["Header.Type"]),
@@ -136,17 +137,17 @@ pub(crate) struct TableFields {
     pub limit: Option<Field<u32>>,
     pub entry_size: u64,
     /// Where an entry has the object's address, without its low bits.
-    pub object: Bits,
+    pub object: MemberBits,
     /// How many low bits those are.
     pub object_shift: u32,
-    pub access: Option<Bits>,
+    pub access: Option<MemberBits>,
 }
 
 impl TableFields {
     fn new(types: &KernelTypes, limits: &Limits) -> Result<Self, LayoutError> {
         const ENTRY: &str = "_HANDLE_TABLE_ENTRY";
         let entry = types.layout(ENTRY, limits)?;
-        let bits = |name: &str| Bits::of(&entry, name);
+        let bits = |name: &str| MemberBits::of(&entry, name);
         // Since 8 the upper bits of a 48-bit address, before that a pointer whose low three bits are flags.
         let (object, object_shift) = match bits("ObjectPointerBits") {
             Some(packed) => (packed, 48u32.saturating_sub(packed.width)),

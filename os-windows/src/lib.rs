@@ -15,7 +15,6 @@
 
 extern crate alloc;
 
-mod bits;
 mod error;
 mod facts;
 mod fields;
@@ -26,6 +25,7 @@ mod identity;
 mod kernel_memory;
 mod kernel_modules;
 mod lists;
+mod member_bits;
 mod memory;
 pub mod pe;
 mod process;

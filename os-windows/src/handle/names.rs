@@ -7,8 +7,8 @@ use vmc::layout::{Field, Types};
 use vmc::{ReadExt, VirtAddr};
 
 use super::object::Objects;
-use crate::bits::Bits;
 use crate::error::WindowsError;
+use crate::member_bits::MemberBits;
 use crate::text::{unicode_string, utf16};
 use crate::windows::Windows;
 
@@ -57,7 +57,7 @@ fn key_path(windows: &Windows<'_>, body: VirtAddr) -> Result<Option<String>, Win
     let name_block: Field<u64> = Field::new(types, BLOCK, "NameBlock")?;
     let length: Field<u16> = Field::new(types, NAME, "NameLength")?;
     let name = types.member(NAME, "Name")?.offset;
-    let compressed = Bits::of(&types.layout(NAME, limits)?, "Compressed");
+    let compressed = MemberBits::of(&types.layout(NAME, limits)?, "Compressed");
     let read = WindowsError::read("a registry key");
     let mut at = control.pointer(memory, body).map_err(&read)?;
     let mut parts: Vec<String> = Vec::new();

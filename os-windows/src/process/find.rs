@@ -99,7 +99,20 @@ impl<'m> Windows<'m> {
                         found: Found::List,
                     }));
                 }
-                rows.extend(damage.into_iter().map(Err));
+                if let Some(error) = damage {
+                    for object in self.pointed_at(fields) {
+                        if seen.insert(object) {
+                            let found = self.pid_of(fields, object);
+                            rows.push(found.map(|pid| Process {
+                                windows: self,
+                                object,
+                                pid,
+                                found: Found::List,
+                            }));
+                        }
+                    }
+                    rows.push(Err(error));
+                }
             }
             Err(error) => rows.push(Err(error.clone())),
         }
@@ -115,6 +128,22 @@ impl<'m> Windows<'m> {
             }
         }
         rows
+    }
+
+    /// Processes that something else than the list leads to: a triage dump has little more than those.
+    fn pointed_at(&self, fields: &ProcessFields) -> Vec<VirtAddr> {
+        let memory = self.kernel();
+        let owner = self.thread_fields().ok().and_then(|thread| thread.process);
+        let running = self.processor_blocks().filter_map(|(_, block)| {
+            let thread = self.fields().processors.as_ref()?.current.pointer(memory, block).ok()?;
+            owner?.pointer(memory, thread).ok()
+        });
+        let is_process = |object: &VirtAddr| {
+            fields.kind.is_some_and(|kind| {
+                kind.read(memory, *object).is_ok_and(|kind| kind & 0x7f == PROCESS_OBJECT)
+            })
+        };
+        self.pointer_at("PsInitialSystemProcess").into_iter().chain(running).filter(is_process).collect()
     }
 
     fn pid_of(&self, fields: &ProcessFields, object: VirtAddr) -> Result<u32, WindowsError> {
@@ -196,8 +225,10 @@ impl<'m> Windows<'m> {
             let count: u32 = self.kernel().read_value(fields.count?).ok()?;
             Some((count as usize).min(self.limits().cpus))
         });
+        // Without a count the table ends at its first empty place.
+        let count = count.unwrap_or(if fields.is_some() { 64 } else { 0 });
         let blocks = fields.map_or(VirtAddr::new(0), |fields| fields.blocks);
-        (0u32..).take(count.unwrap_or_default()).map_while(move |cpu| {
+        (0u32..).take(count).map_while(move |cpu| {
             let at = blocks.wrapping_add(8 * u64::from(cpu));
             self.kernel().read_pointer(at).ok().filter(|block| !block.is_null()).map(|block| (cpu, block))
         })

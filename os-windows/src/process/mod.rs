@@ -10,7 +10,7 @@ pub(crate) use find::Id;
 use alloc::string::String;
 use core::fmt;
 
-use vmc::{PhysAddr, VirtAddr};
+use vmc::{PhysAddr, ReadExt, VirtAddr};
 
 use crate::error::WindowsError;
 use crate::rows::{ModuleRow, ProcessRow};
@@ -67,10 +67,9 @@ impl<'w> Process<'w> {
     /// [`WindowsError::Read`] where it cannot be read.
     pub fn name(&self) -> Result<String, WindowsError> {
         let fields = self.windows.process_fields()?;
-        let bytes = fields
-            .name
-            .read(self.windows.kernel(), self.object)
-            .map_err(WindowsError::read("ImageFileName"))?;
+        let at = self.object.wrapping_add(fields.name.offset);
+        let bytes = self.windows.kernel().read_vec(at, fields.name.size, 64);
+        let bytes = bytes.map_err(WindowsError::read("ImageFileName"))?;
         let name: String =
             bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
         Ok(if name.is_empty() && self.found == Found::Idle { "Idle".into() } else { name })

@@ -1,4 +1,4 @@
-//! Names of `KTHREAD_STATE` and `KWAIT_REASON` (wdm.h, and Microsoft's documentation of `Win32_Thread` and `ThreadState`). Newer
+//! Names of `KTHREAD_STATE` and `KWAIT_REASON` (wdm.h; the newest reasons as phnt's ntkeapi.h has them). Newer
 //! kernels put new ones at the end only.
 
 pub(crate) const RUNNING: u8 = 2;
@@ -17,7 +17,7 @@ const STATES: [&str; 10] = [
     "WaitingForProcessInSwap",
 ];
 
-const WAIT_REASONS: [&str; 40] = [
+const WAIT_REASONS: [&str; 43] = [
     "Executive",
     "FreePage",
     "PageIn",
@@ -58,6 +58,9 @@ const WAIT_REASONS: [&str; 40] = [
     "WrAlertByThreadId",
     "WrDeferredPreempt",
     "WrPhysicalFault",
+    "WrIoRing",
+    "WrMdlCache",
+    "WrRcu",
 ];
 
 /// The name of a state.
