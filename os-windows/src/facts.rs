@@ -63,7 +63,7 @@ impl Windows<'_> {
             Ok(String::from_utf8_lossy(&text).into_owned())
         });
         let build_lab = errors.keep(limits, "build name", lab).filter(|lab| !lab.is_empty());
-        let processors = errors.keep(limits, "processors", self.processors());
+        let processors = errors.keep(limits, "processors", self.processor_count());
         let system_time = match (self.shared_time("SystemTime"), self.hints().system_time) {
             (Err(_), Some(told)) => Some(told),
             (read, _) => errors.keep(limits, "system time", read).and_then(from_file_time),
@@ -100,7 +100,7 @@ impl Windows<'_> {
         shared.filter(plausible).or_else(|| variable().filter(plausible)).or(self.identity().build)
     }
 
-    fn processors(&self) -> Result<u32, WindowsError> {
+    fn processor_count(&self) -> Result<u32, WindowsError> {
         let plausible = |count: &u32| *count != 0 && *count as usize <= self.limits().cpus;
         if let Some(count) = self.shared_u32("ActiveProcessorCount").ok().filter(plausible) {
             return Ok(count);

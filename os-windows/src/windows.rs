@@ -29,10 +29,10 @@ pub struct Windows<'m> {
     types: KernelTypes,
     /// Absolute addresses.
     symbols: SymbolTable,
-    /// What was known beforehand.
-    hints: Hints,
     /// Where processes and threads keep what is asked of them, once it is needed.
     pub(crate) fields: OnceBox<Fields>,
+    /// What was known beforehand.
+    hints: Hints,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -69,8 +69,7 @@ impl<'m> Windows<'m> {
         };
         let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;
         if let Some(root) = windows.system_root(memory) {
-            let state = windows.symbol("MiState").ok();
-            windows.kernel = KernelMemory::Tables(root).managed(&windows.types, &windows.limits, state);
+            windows.kernel.set_space(root);
         }
         Ok(windows)
     }
@@ -131,8 +130,16 @@ impl<'m> Windows<'m> {
         let symbols = builder.build();
         let state = symbols.named(b"MiState").next().map(|symbol| VirtAddr::new(symbol.address));
         let kernel = kernel.managed(&types, &limits, state);
-        let (hints, fields) = (hints.clone(), OnceBox::new());
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols, hints, fields })
+        Ok(Self {
+            vcpus,
+            limits,
+            identity,
+            kernel,
+            types,
+            symbols,
+            hints: hints.clone(),
+            fields: OnceBox::new(),
+        })
     }
 
     /// The address space of the System process, by its own word, where that translates the kernel's base to the same place.

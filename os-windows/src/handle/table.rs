@@ -110,18 +110,19 @@ impl<'w> Table<'w> {
     fn circle(&self, at: VirtAddr) -> WindowsError {
         WindowsError::Broken { what: "a handle table", at, reason: "one page of it stands in two places" }
     }
+}
 
-    fn decode(&self, bytes: &[u8]) -> Option<(VirtAddr, Option<u32>)> {
-        let value = self.fields.object.get(bytes)?;
-        let address = match self.fields.object_shift {
-            0 => value & !7,
-            // 48 bits of an address, whose sign goes on above.
-            shift => ((value << shift << 16) as i64 >> 16) as u64,
-        };
-        let access = self.fields.access.and_then(|bits| bits.get(bytes)).map(|access| access as u32);
-        // Free entries link to one another and hold no kernel address.
-        (address >> 47 == 0x1_ffff).then_some((VirtAddr::new(address), access))
-    }
+/// The address and the access mask that an entry holds; nothing of a free one.
+fn decode(fields: &TableFields, bytes: &[u8]) -> Option<(VirtAddr, Option<u32>)> {
+    let value = fields.object.get(bytes)?;
+    let address = match fields.object_shift {
+        0 => value & !7,
+        // 48 bits of an address, whose sign goes on above.
+        shift => ((value << shift << 16).cast_signed() >> 16).cast_unsigned(),
+    };
+    let access = fields.access.and_then(|bits| bits.get(bytes)).map(|access| access as u32);
+    // Free entries link to one another and hold no kernel address.
+    (address >> 47 == 0x1_ffff).then_some((VirtAddr::new(address), access))
 }
 
 impl Iterator for Table<'_> {
@@ -135,7 +136,7 @@ impl Iterator for Table<'_> {
                 .and_then(|begin| self.page.get(begin..begin.checked_add(usize::try_from(size).ok()?)?))
             {
                 let number = self.first + self.index;
-                let decoded = self.decode(bytes);
+                let decoded = decode(self.fields, bytes);
                 self.index += 1;
                 // The first entry of a page is the table's own.
                 let handle = u32::try_from(number * STEP).ok().filter(|_| self.index > 1);
@@ -175,5 +176,49 @@ impl Iterator for Table<'_> {
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member_bits::MemberBits;
+    use alloc::vec;
+    use vmc::layout::{Field, StructLayout, StructMember};
+
+    fn fields(members: [(&str, u64, u64); 2], object_shift: u32) -> TableFields {
+        let [object, access] = members.map(|(name, bit_offset, bit_size)| {
+            let member = StructMember { name: name.into(), bit_offset, bit_size, type_name: "u64".into() };
+            let layout = StructLayout { name: "entry".into(), size: 16, members: vec![member] };
+            MemberBits::of(&layout, name)
+        });
+        TableFields {
+            code: Field::at(8),
+            limit: None,
+            entry_size: 16,
+            object: object.unwrap(),
+            object_shift,
+            access,
+        }
+    }
+
+    fn entry(low: u64, high: u64) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&low.to_le_bytes());
+        bytes[8..].copy_from_slice(&high.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn entries_are_pointers_with_flags_or_packed_bits() {
+        let header = VirtAddr::new(0xffff_8d8e_12a3_3010);
+        let seven = fields([("Object", 0, 64), ("GrantedAccess", 64, 32)], 0);
+        assert_eq!(decode(&seven, &entry(header.get() | 1, 0x1f_0003)), Some((header, Some(0x1f_0003))));
+        // Free: the number of the next free handle.
+        assert_eq!(decode(&seven, &entry(0, 0x24)), None);
+        let ten = fields([("ObjectPointerBits", 20, 44), ("GrantedAccessBits", 64, 25)], 4);
+        let packed = (header.get() >> 4) << 20 | 0xfffe << 1 | 1;
+        assert_eq!(decode(&ten, &entry(packed, 0xfe1f_0003)), Some((header, Some(0x1f_0003))));
+        assert_eq!(decode(&ten, &entry(0, 0x24)), None);
     }
 }
