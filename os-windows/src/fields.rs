@@ -4,6 +4,7 @@ use vmc::layout::{Field, LayoutError, Member, Types};
 use vmc::{Limits, VirtAddr};
 
 use crate::error::WindowsError;
+use crate::handle::ObjectFields;
 use crate::member_bits::MemberBits;
 use crate::types::KernelTypes;
 use crate::windows::Windows;
@@ -178,6 +179,7 @@ pub(crate) struct Fields {
     pub process: Result<ProcessFields, LayoutError>,
     pub thread: Result<ThreadFields, LayoutError>,
     pub table: Result<TableFields, LayoutError>,
+    pub object: Result<ObjectFields, WindowsError>,
     pub processors: Option<ProcessorFields>,
     pub process_head: Result<VirtAddr, WindowsError>,
     pub id_table: Result<VirtAddr, WindowsError>,
@@ -198,6 +200,7 @@ impl Fields {
             process: ProcessFields::new(types),
             thread: ThreadFields::new(types),
             table: TableFields::new(types, windows.limits()),
+            object: ObjectFields::new(windows),
             processors,
             process_head: windows.symbol("PsActiveProcessHead"),
             id_table: windows.symbol("PspCidTable"),
