@@ -50,25 +50,24 @@ impl Windows<'_> {
     pub fn facts(&self) -> WindowsFacts {
         let (kernel, limits) = (self.kernel(), self.limits());
         let mut errors = RowErrors::default();
-        let major = self.shared_u32("NtMajorVersion");
-        let minor = self.shared_u32("NtMinorVersion");
         let build = self.build_number();
-        let version = match (major, minor, build) {
-            (Ok(major), Ok(minor), Some(build)) => Some(alloc::format!("{major}.{minor}.{build}")),
-            (Err(why), ..) | (_, Err(why), _) => {
-                errors.push(limits, "version", &why);
-                None
-            }
-            (_, _, None) => None,
-        };
+        let shared = self
+            .shared_u32("NtMajorVersion")
+            .and_then(|major| Ok((major, self.shared_u32("NtMinorVersion")?)));
+        let release = shared.or_else(|why| build.and_then(release_of).ok_or(why));
+        let release = errors.keep(limits, "version", release);
+        let version =
+            release.zip(build).map(|((major, minor), build)| alloc::format!("{major}.{minor}.{build}"));
         let lab = self.symbol("NtBuildLab").and_then(|at| {
             let text = kernel.read_cstr(at, 128).map_err(WindowsError::read("NtBuildLab"))?;
             Ok(String::from_utf8_lossy(&text).into_owned())
         });
         let build_lab = errors.keep(limits, "build name", lab).filter(|lab| !lab.is_empty());
-        let processors = errors.keep(limits, "processors", self.processors());
-        let system_time =
-            errors.keep(limits, "system time", self.shared_time("SystemTime")).and_then(from_file_time);
+        let processors = errors.keep(limits, "processors", self.processor_count());
+        let system_time = match (self.shared_time("SystemTime"), self.hints().system_time) {
+            (Err(_), Some(told)) => Some(told),
+            (read, _) => errors.keep(limits, "system time", read).and_then(from_file_time),
+        };
         // Newer kernels have it in another place, or not at all.
         let boot_time = self.symbol("KeBootTime").ok().and_then(|at| kernel.read_value(at).ok());
         WindowsFacts {
@@ -101,9 +100,12 @@ impl Windows<'_> {
         shared.filter(plausible).or_else(|| variable().filter(plausible)).or(self.identity().build)
     }
 
-    fn processors(&self) -> Result<u32, WindowsError> {
+    fn processor_count(&self) -> Result<u32, WindowsError> {
         let plausible = |count: &u32| *count != 0 && *count as usize <= self.limits().cpus;
         if let Some(count) = self.shared_u32("ActiveProcessorCount").ok().filter(plausible) {
+            return Ok(count);
+        }
+        if let Some(count) = self.hints().processors.filter(plausible) {
             return Ok(count);
         }
         let at = self.symbol("KeNumberProcessors").or_else(|_| self.symbol("KeNumberProcessors_0"))?;
@@ -140,5 +142,17 @@ impl Windows<'_> {
         let text = crate::text::utf16(self.kernel(), at, member.size.min(520), self.limits()).ok()?;
         let text = text.split('\0').next().unwrap_or_default();
         (!text.is_empty()).then(|| text.into())
+    }
+}
+
+/// The version that goes with a build number, where the guest's own word is not in memory: those that Microsoft published.
+const fn release_of(build: u32) -> Option<(u32, u32)> {
+    match build {
+        6000..=6003 => Some((6, 0)),
+        7600 | 7601 => Some((6, 1)),
+        9200 => Some((6, 2)),
+        9600 => Some((6, 3)),
+        10240.. => Some((10, 0)),
+        _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! What a Windows kernel, or another image, is known by.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 use vmc::{PhysAddr, VirtAddr};
@@ -79,6 +80,34 @@ pub struct Hints {
     pub kernel_timestamp: Option<u32>,
     /// The build number.
     pub build: Option<u32>,
+    /// How many processors there are.
+    pub processors: Option<u32>,
+    /// The guest's clock, in nanoseconds since 1970 (UTC).
+    pub system_time: Option<i128>,
+    /// The kernel's modules in their order: a triage dump has them in place of the kernel's own list.
+    pub modules: Vec<LoadedModule>,
+}
+
+impl Hints {
+    /// The kernel's size and timestamp, where they are told or the list of modules has an image at its base.
+    pub(crate) fn kernel_image(&self) -> (Option<u64>, Option<u32>) {
+        let listed = self.modules.iter().find(|module| Some(module.base) == self.kernel_base);
+        let size = self.kernel_size.or_else(|| listed.map(|module| module.size));
+        (size, self.kernel_timestamp.or_else(|| listed.and_then(|module| module.timestamp)))
+    }
+}
+
+/// A module of the kernel, as something other than the kernel's own list tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadedModule {
+    /// Its name, or its path.
+    pub name: String,
+    /// Where it begins.
+    pub base: VirtAddr,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was linked (or a hash in place of that).
+    pub timestamp: Option<u32>,
 }
 
 #[cfg(test)]

@@ -34,6 +34,13 @@ impl<'m> KernelMemory<'m> {
         }
     }
 
+    /// Reads by the page tables of `space` from now on.
+    pub(crate) fn set_space(&mut self, space: AddressSpace<'m>) {
+        if let Self::Tables(old) | Self::Managed(old, _) = self {
+            *old = space;
+        }
+    }
+
     /// The same memory, as far as the kernel's types tell more than its page tables; `state` is where `MiState` lies.
     pub(crate) fn managed(self, types: &KernelTypes, limits: &Limits, state: Option<VirtAddr>) -> Self {
         match self {

@@ -9,6 +9,7 @@ use vmc::layout::{Field, LayoutError, Types};
 use vmc::view::RowErrors;
 
 use crate::error::WindowsError;
+use crate::identity::{CodeView, LoadedModule};
 use crate::lists::{Direction, ListWalk};
 use crate::pe::Image;
 use crate::rows::ModuleRow;
@@ -63,9 +64,31 @@ impl Windows<'_> {
     ) -> Result<impl Iterator<Item = Result<ModuleRow, WindowsError>> + '_, WindowsError> {
         let head = self.symbol("PsLoadedModuleList")?;
         let fields = Fields::new(self.types())?;
-        let (entries, broken) = self.module_entries(head, &fields);
+        let (entries, mut broken) = self.module_entries(head, &fields);
+        // A triage dump lacks the list and brings one of its own.
+        let told = if entries.is_empty() { self.hints().modules.as_slice() } else { &[] };
+        if !told.is_empty() {
+            broken = None;
+        }
         let rows = entries.into_iter().map(move |entry| Ok(self.module_row(entry, &fields)));
-        Ok(rows.chain(broken.map(Err)))
+        Ok(rows.chain(told.iter().map(|module| Ok(self.told_module(module)))).chain(broken.map(Err)))
+    }
+
+    fn told_module(&self, module: &LoadedModule) -> ModuleRow {
+        let name = module.name.rsplit('\\').next().unwrap_or_default();
+        ModuleRow {
+            name: name.into(),
+            path: (name.len() < module.name.len()).then(|| module.name.clone()),
+            base: module.base,
+            size: module.size,
+            timestamp: module.timestamp,
+            pdb: self.code_view_at(module.base),
+            ..ModuleRow::default()
+        }
+    }
+
+    fn code_view_at(&self, base: VirtAddr) -> Option<CodeView> {
+        Image::read(self.kernel(), base).ok()?.code_view(self.kernel()).ok()?
     }
 
     fn module_entries(&self, head: VirtAddr, fields: &Fields) -> (Vec<VirtAddr>, Option<WindowsError>) {
@@ -109,8 +132,16 @@ impl Windows<'_> {
         let size = errors.keep(limits, "size", fields.size.read(kernel, entry)).unwrap_or_default();
         let timestamp =
             fields.timestamp.and_then(|field| field.read(kernel, entry).ok()).filter(|time| *time != 0);
-        let header = Image::read(kernel, base).ok();
-        let pdb = header.and_then(|header| header.code_view(kernel).ok().flatten());
-        ModuleRow { name, path, base, size: size.into(), timestamp, wow64: false, pdb, object: entry, errors }
+        ModuleRow {
+            name,
+            path,
+            base,
+            size: size.into(),
+            timestamp,
+            wow64: false,
+            pdb: self.code_view_at(base),
+            object: entry,
+            errors,
+        }
     }
 }

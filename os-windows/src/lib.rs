@@ -39,7 +39,7 @@ mod windows;
 pub use error::WindowsError;
 pub use facts::WindowsFacts;
 pub use files::{Fits, GivenKernel, SymbolFiles};
-pub use identity::{CodeView, Hints, KernelIdentity};
+pub use identity::{CodeView, Hints, KernelIdentity, LoadedModule};
 pub use kernel_memory::{KernelMemory, Managed};
 pub use memory::{Page, ProcessMemory};
 pub use process::Process;

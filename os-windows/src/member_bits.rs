@@ -1,7 +1,9 @@
 //! [`MemberBits`]: a bit field, or a whole member, of up to 64 bits, at the place that the types tell.
 
 use vmc::layout::StructLayout;
-use vmc::{ReadError, ReadExt, VirtAddr, VirtualMemory};
+use vmc::{Limits, ReadError, ReadExt, VirtAddr, VirtualMemory};
+
+use crate::types::KernelTypes;
 
 /// Some bits of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,27 @@ impl MemberBits {
         let bytes = memory.read_vec(base.wrapping_add(self.byte), len, 8)?;
         Ok(Self { byte: 0, ..*self }.get(&bytes).unwrap_or_default())
     }
+
+    /// The same, of the structure `structure`.
+    pub(crate) fn in_type(types: &KernelTypes, structure: &str, name: &str, limits: &Limits) -> Option<Self> {
+        Self::of(&types.layout(structure, limits).ok()?, name)
+    }
+
+    /// The bits, out of a word that is the whole structure; 0 where they lie outside.
+    pub(crate) fn in_word(&self, word: u64) -> u64 {
+        self.get(&word.to_le_bytes()).unwrap_or_default()
+    }
+
+    /// The same number with the sign of its highest bit: pointers are kept with 48 of their bits.
+    pub(crate) fn signed_in_word(&self, word: u64) -> u64 {
+        let unused = 64_u32.saturating_sub(self.width);
+        (self.in_word(word).wrapping_shl(unused).cast_signed() >> unused).cast_unsigned()
+    }
+
+    /// The largest number that they hold.
+    pub(crate) const fn most(&self) -> u64 {
+        u64::MAX >> 64_u32.saturating_sub(self.width)
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +91,20 @@ mod tests {
         assert_eq!(MemberBits::of(&layout, "access").unwrap().get(&entry), Some(0x1f_0003));
         assert_eq!(MemberBits::of(&layout, "all").unwrap().get(&entry[..4]), None);
         assert_eq!(MemberBits::of(&layout, "none"), None);
+    }
+
+    #[test]
+    fn words_are_cut_and_keep_their_sign() {
+        let member = StructMember {
+            name: "ProtoAddress".into(),
+            bit_offset: 16,
+            bit_size: 48,
+            type_name: "long long".into(),
+        };
+        let layout = StructLayout { name: "entry".into(), size: 8, members: vec![member] };
+        let bits = Bits::of(&layout, "ProtoAddress").unwrap();
+        assert_eq!(bits.in_word(0xf28d_9724_5040_0400), 0xf28d_9724_5040);
+        assert_eq!(bits.signed_in_word(0xf28d_9724_5040_0400), 0xffff_f28d_9724_5040);
+        assert_eq!(bits.in_word(0xffff_ffff_ffff_0000), bits.most());
     }
 }

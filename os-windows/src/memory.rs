@@ -12,7 +12,6 @@ use crate::process::Process;
 use crate::vad::VadTree;
 use crate::windows::Windows;
 
-pub(crate) mod bits;
 mod paging_file;
 pub(crate) mod pte;
 pub(crate) mod resolve;

@@ -31,6 +31,8 @@ pub struct Windows<'m> {
     symbols: SymbolTable,
     /// Where processes and threads keep what is asked of them, once it is needed.
     pub(crate) fields: OnceBox<Fields>,
+    /// What was known beforehand.
+    hints: Hints,
 }
 
 impl fmt::Debug for Windows<'_> {
@@ -62,11 +64,12 @@ impl<'m> Windows<'m> {
         let hints = Hints {
             kernel_base: Some(kernel.base),
             loaded_module_list: kernel.loaded_module_list.or(hints.loaded_module_list),
+            active_process_head: kernel.active_process_head.or(hints.active_process_head),
             ..hints.clone()
         };
         let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;
         if let Some(root) = windows.system_root(memory) {
-            windows.kernel = KernelMemory::Tables(root);
+            windows.kernel.set_space(root);
         }
         Ok(windows)
     }
@@ -88,9 +91,9 @@ impl<'m> Windows<'m> {
         let size = header.as_ref().map(|header| u64::from(header.size()));
         let identity = KernelIdentity {
             base: hints.kernel_base.unwrap_or_default(),
-            size: size.or(hints.kernel_size).unwrap_or_default(),
+            size: size.or(hints.kernel_image().0).unwrap_or_default(),
             code_view,
-            timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_timestamp),
+            timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_image().1),
             build: hints.build,
         };
         Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, files)
@@ -112,6 +115,10 @@ impl<'m> Windows<'m> {
             identity.base = fit(&given.symbols, hints).ok_or_else(|| WindowsError::NotFound {
                 reason: "nothing tells where the kernel begins".into(),
             })?;
+            let (size, timestamp) =
+                Hints { kernel_base: Some(identity.base), ..hints.clone() }.kernel_image();
+            identity.size = size.unwrap_or_default();
+            identity.timestamp = timestamp;
         }
         let mut builder = SymbolTableBuilder::with_capacity(given.symbols.len());
         for symbol in given.symbols.iter() {
@@ -123,7 +130,16 @@ impl<'m> Windows<'m> {
         let symbols = builder.build();
         let state = symbols.named(b"MiState").next().map(|symbol| VirtAddr::new(symbol.address));
         let kernel = kernel.managed(&types, &limits, state);
-        Ok(Self { vcpus, limits, identity, kernel, types, symbols, fields: OnceBox::new() })
+        Ok(Self {
+            vcpus,
+            limits,
+            identity,
+            kernel,
+            types,
+            symbols,
+            hints: hints.clone(),
+            fields: OnceBox::new(),
+        })
     }
 
     /// The address space of the System process, by its own word, where that translates the kernel's base to the same place.
@@ -169,6 +185,11 @@ impl<'m> Windows<'m> {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What was known beforehand.
+    pub(crate) const fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// What the kernel is known by.

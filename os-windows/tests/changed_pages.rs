@@ -192,3 +192,43 @@ fn prototype_entries_in_several_pieces_are_found() {
         assert!(outcome(windows, process, "vad-prototype-file").contains("behind the last subsection"));
     });
 }
+
+/// Numbers without order (xorshift, Marsaglia 2003).
+fn noise(count: usize) -> impl Iterator<Item = u64> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    (0..count).map(move |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    })
+}
+
+#[test]
+fn tables_and_trees_of_noise_end_in_reasons() {
+    let scramble = |windows: &Windows<'_>, process: &Value| {
+        let table = entry_of(windows, process, "demand-zero").align_down(0x1000);
+        // Few bits: transition, prototype, swizzle and protection in all their company, and then addresses of all sorts.
+        let entries = (0..512).zip(noise(512)).map(|(index, word)| {
+            let word = if index < 256 { word & 0xffff } else { word };
+            (PhysAddr::new(table.get() + 8 * index), word & !1)
+        });
+        let node = address(vad_at(process, "vad-prototype-pte-zero"), "node");
+        let node = windows.kernel().tables().unwrap().translate(node).unwrap();
+        let links =
+            (0..17).zip(noise(17)).map(|(index, word)| (PhysAddr::new((node.get() & !7) + 8 * index), word));
+        entries.chain(links).collect()
+    };
+    changed(scramble, |windows, process| {
+        let root = PhysAddr::new(number(&process["dtb"]));
+        let eprocess = address(process, "eprocess");
+        let memory = ProcessMemory::new(windows, root, eprocess).unwrap();
+        let first = address(planted(process, "valid"), "va").align_down(0x20_0000);
+        let read = |page: u64| memory.read_u64(first.wrapping_add(page * 0x1000));
+        let (read, not): (Vec<_>, Vec<_>) = (0..512).map(read).partition(Result::is_ok);
+        assert!(!read.is_empty() && not.len() > 256, "{} were read", read.len());
+        let (rows, broken): (Vec<_>, Vec<_>) =
+            vmc_windows::vads(windows, eprocess).unwrap().partition(Result::is_ok);
+        assert!(!rows.is_empty() && !broken.is_empty(), "{} ranges, {} reasons", rows.len(), broken.len());
+    });
+}

@@ -111,7 +111,7 @@ const KERNEL: u64 = 0xffff_f800_0000_0000;
 
 /// A kernel page at 0x8000 and what it holds: an EPROCESS at 0, VADs at 0x100, 0x200, 0x300 of the page at 0x9000.
 fn ram() -> Vec<u8> {
-    let mut ram = vec![0u8; 0x10000];
+    let mut ram = vec![0u8; 0x12000];
     let mut put = |at: usize, value: u64| ram[at..at + 8].copy_from_slice(&value.to_le_bytes());
     // Kernel half: PML4 index 0x1f0, then 0, 0, and two pages.
     put(0x1000 + 8 * 0x1f0, 0x2003);
@@ -119,6 +119,7 @@ fn ram() -> Vec<u8> {
     put(0x3000, 0x4003);
     put(0x4000, 0x8003);
     put(0x4008, 0x9003);
+    put(0x4010, 0xc003);
     // User half: tables, all of whose entries are empty but two.
     put(0x1000, 0x5007);
     put(0x5000, 0x6007);
@@ -149,10 +150,28 @@ fn ram() -> Vec<u8> {
     put(0x9658, 4 | 4 << 16);
     put(0x9660, vads + 0x700);
     put(0x9700, u64::from(b'\\') | u64::from(b'f') << 16);
+    // KUSER_SHARED_DATA, of version 6.1.
+    put(0x1000 + 8 * 0x1ef, 0xd003);
+    put(0xd000, 0xe003);
+    put(0xe000, 0xf003);
+    put(0xf000, 0x10003);
+    put(0x10268, 6 << 32);
+    put(0x10270, 1);
+    // As much of ntoskrnl as finding it takes: headers (machine, size) and an export directory with its name.
+    put(0xc000, 0x5a4d);
+    put(0xc038, 0x80 << 32);
+    put(0xc080, u64::from(u32::from_le_bytes(*b"PE\0\0")) | 0x8664 << 32);
+    put(0xc090, 0xf0 << 32);
+    put(0xc098, 0x20b);
+    put(0xc080 + 24 + 56, 0x80_0000);
+    put(0xc080 + 24 + 104, 1 << 32);
+    put(0xc080 + 24 + 112, 40 << 32 | 0x400);
+    put(0xc408, 0x440 << 32);
+    put(0xc440, u64::from_le_bytes(*b"ntoskrnl"));
+    put(0xc448, u64::from(u32::from_le_bytes(*b".exe")));
     // MmProtectToValue.
-    put(0x8808, 2 << 32 | 1);
-    put(0x8800, 2 << 32 | 1);
-    put(0x8810, 4);
+    put(0xc800, 2 << 32 | 1);
+    put(0xc810, 4);
     ram
 }
 
@@ -162,7 +181,7 @@ fn vads_of_windows_7_are_read_and_decide_over_pages() {
     let memory = FlatMemory::new(PhysAddr::new(0), &ram);
     let hints = Hints {
         page_table_root: Some(PhysAddr::new(0x1000)),
-        kernel_base: Some(VirtAddr::new(KERNEL)),
+        kernel_base: Some(VirtAddr::new(KERNEL + 0x2000)),
         ..Hints::default()
     };
     let windows = Windows::open(&memory, &NoVcpus, &hints, Limits::default(), Some(&mut Seven)).unwrap();

@@ -36,7 +36,7 @@ pub(super) fn kernel_at<V: VirtualMemory + ?Sized>(memory: &V, base: VirtAddr) -
         size: image.size().into(),
         timestamp: Some(image.timestamp()),
         code_view,
-        loaded_module_list: None,
+        ..Kernel::default()
     })
 }
 
@@ -89,13 +89,18 @@ fn by_version_block(space: &AddressSpace<'_>, block: VirtAddr) -> Option<Kernel>
     }
     let base = VirtAddr::new(u64::from_le_bytes(array_at(&head, 0x10)?));
     let list = VirtAddr::new(u64::from_le_bytes(array_at(&head, 0x18)?));
-    let first = space.read_pointer(list).ok()?;
-    let same = space.read_pointer(first.wrapping_add(0x30)) == Ok(base);
-    (same && base.is_aligned(PAGE_SIZE)).then(|| Kernel {
+    lists_kernel(space, list, base).then(|| Kernel {
         base,
         loaded_module_list: Some(list),
         ..Kernel::default()
     })
+}
+
+/// Is the first entry of the list of modules at `list` that of an image at `base`?
+pub(super) fn lists_kernel(space: &AddressSpace<'_>, list: VirtAddr, base: VirtAddr) -> bool {
+    let first = space.read_pointer(list);
+    let told = first.and_then(|first| space.read_pointer(first.wrapping_add(0x30)));
+    told == Ok(base) && base.is_aligned(PAGE_SIZE)
 }
 
 /// Addresses that should lie in the kernel's image.

@@ -4,6 +4,7 @@
 //! when it translates: `KUSER_SHARED_DATA` lies where all x64 Windows have it, and ntoskrnl is found. Memory is searched only where
 //! no vCPU told.
 
+mod debugger_data;
 mod image;
 mod roots;
 mod tables;
@@ -36,8 +37,10 @@ pub(crate) struct Kernel {
     pub(crate) size: u64,
     pub(crate) timestamp: Option<u32>,
     pub(crate) code_view: Option<CodeView>,
-    /// The variable `PsLoadedModuleList`, where the kernel's version block told it.
+    /// The variable `PsLoadedModuleList`, where the kernel's version block or debugger data told it.
     pub(crate) loaded_module_list: Option<VirtAddr>,
+    /// The variable `PsActiveProcessHead`, likewise.
+    pub(crate) active_process_head: Option<VirtAddr>,
 }
 
 /// What one search knows and has tried.
@@ -49,6 +52,9 @@ pub(crate) struct Search<'m, 'h> {
     tried: HashSet<(PhysAddr, bool)>,
     /// Roots under which the shared data lay, but no kernel.
     shared_only: Vec<(PhysAddr, Levels)>,
+    /// Those of them whose tables were gone through.
+    scanned: Vec<(PhysAddr, Levels)>,
+    tables_left: usize,
 }
 
 /// Looks for a kernel.
@@ -66,8 +72,16 @@ pub(crate) fn find<'m>(
         _ => None,
     });
     let registers = registers.collect();
-    let mut search =
-        Search { memory, hints, limits, registers, tried: HashSet::new(), shared_only: Vec::new() };
+    let mut search = Search {
+        memory,
+        hints,
+        limits,
+        registers,
+        tried: HashSet::new(),
+        shared_only: Vec::new(),
+        scanned: Vec::new(),
+        tables_left: limits.page_tables,
+    };
     search.run().ok_or_else(|| WindowsError::NotFound { reason: search.reason() })
 }
 
@@ -107,10 +121,11 @@ impl<'m> Search<'m, '_> {
                 }
             }
         }
-        if let Some(found) = self.self_references() {
+        // A root that is known saves the search for one.
+        if let Some(found) = self.by_scan().or_else(|| self.self_references()) {
             return Some(found);
         }
-        self.by_scan()
+        self.by_scan().or_else(|| self.by_debugger_data())
     }
 
     /// Believes a root under which the shared data and, without going through all that is mapped, a kernel are found.
@@ -131,13 +146,12 @@ impl<'m> Search<'m, '_> {
 
     /// Goes through all that the roots map under which the shared data lay.
     fn by_scan(&mut self) -> Option<Found<'m>> {
-        let mut most = self.limits.page_tables;
         for (root, levels) in core::mem::take(&mut self.shared_only) {
+            self.scanned.push((root, levels));
             let space = self.space(root, levels);
-            if let Some(kernel) = tables::scan(&space, root, levels, &mut most) {
+            if let Some(kernel) = tables::scan(&space, root, levels, &mut self.tables_left) {
                 return Some(Found { space, kernel });
             }
-            self.shared_only.push((root, levels));
         }
         None
     }
@@ -148,7 +162,7 @@ impl<'m> Search<'m, '_> {
     }
 
     fn reason(&self) -> String {
-        match self.shared_only.first() {
+        match self.scanned.first() {
             Some((root, _)) => alloc::format!(
                 "the page tables at physical {root} map KUSER_SHARED_DATA, but no image of ntoskrnl was found under them"
             ),

@@ -1,12 +1,11 @@
 //! Candidates of a page table root: words of a KPCR, the low stub, pages that refer to themselves.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use vmc::addr::PAGE_SIZE;
 use vmc::arch::x86_64::{Levels, Registers};
 use vmc::bytes::u64_at;
-use vmc::{PhysAddr, VirtAddr, VirtualMemory};
+use vmc::{PhysAddr, PhysMemory, VirtAddr, VirtualMemory};
 
 use super::{Found, Search, levels_of};
 
@@ -82,44 +81,52 @@ impl<'m> Search<'m, '_> {
     /// Tries all pages of memory that have an entry in the kernel's half that refers to the page itself, as page table roots of Windows
     /// have. Others may have one too: the translation decides.
     pub(super) fn self_references(&mut self) -> Option<Found<'m>> {
-        let memory = self.memory;
-        let mut buffer = Vec::new();
         let mut left = self.limits.kernel_candidates;
-        for region in memory.regions() {
-            let mut start = region.start.get().next_multiple_of(PAGE_SIZE);
-            while start.saturating_add(PAGE_SIZE) <= region.end().get() {
-                let len = (region.end().get() - start).min(CHUNK as u64) as usize & !(PAGE_SIZE as usize - 1);
-                let lent = memory.slice(PhysAddr::new(start), len);
-                let chunk: &[u8] = match lent {
-                    Some(bytes) => bytes,
-                    None => {
-                        if buffer.is_empty() {
-                            buffer = vec![0; CHUNK];
-                        }
-                        read_pages(memory, start, buffer.get_mut(..len).unwrap_or_default());
-                        buffer.get(..len).unwrap_or_default()
-                    }
-                };
-                let pages = (start..).step_by(PAGE_SIZE as usize).zip(chunk.chunks_exact(PAGE_SIZE as usize));
-                let candidates: Vec<u64> =
-                    pages.filter(|(at, page)| refers_to_itself(page, *at)).map(|(at, _)| at).collect();
-                for root in candidates {
-                    left = left.checked_sub(1)?;
-                    for levels in [Levels::Four, Levels::Five] {
-                        if let Some(found) = self.try_root(PhysAddr::new(root), levels) {
-                            return Some(found);
-                        }
+        chunks(self.memory, |start, chunk| {
+            let pages = (start..).step_by(PAGE_SIZE as usize).zip(chunk.chunks_exact(PAGE_SIZE as usize));
+            for (root, _) in pages.filter(|(at, page)| refers_to_itself(page, *at)) {
+                let Some(fewer) = left.checked_sub(1) else { break };
+                left = fewer;
+                for levels in [Levels::Four, Levels::Five] {
+                    if let Some(found) = self.try_root(PhysAddr::new(root), levels) {
+                        return Some(found);
                     }
                 }
-                start += len as u64;
             }
-        }
-        None
+            None
+        })
     }
 }
 
+/// Gives all of memory to `look`, in chunks of whole pages, until it finds something; zeros stand for what cannot be read.
+pub(super) fn chunks<T>(memory: &dyn PhysMemory, mut look: impl FnMut(u64, &[u8]) -> Option<T>) -> Option<T> {
+    let mut buffer = Vec::new();
+    for region in memory.regions() {
+        let Some(mut start) = region.start.get().checked_next_multiple_of(PAGE_SIZE) else { continue };
+        loop {
+            let left = region.end().get().saturating_sub(start);
+            let len = left.min(CHUNK as u64) as usize & !(PAGE_SIZE as usize - 1);
+            if len == 0 {
+                break;
+            }
+            let chunk = if let Some(bytes) = memory.slice(PhysAddr::new(start), len) {
+                bytes
+            } else {
+                buffer.resize(len, 0);
+                read_pages(memory, start, &mut buffer);
+                &buffer
+            };
+            if let Some(found) = look(start, chunk) {
+                return Some(found);
+            }
+            start += len as u64;
+        }
+    }
+    None
+}
+
 /// Reads page by page; zeros stand for what cannot be read.
-fn read_pages(memory: &dyn vmc::PhysMemory, start: u64, buffer: &mut [u8]) {
+fn read_pages(memory: &dyn PhysMemory, start: u64, buffer: &mut [u8]) {
     if memory.read(PhysAddr::new(start), buffer).is_ok() {
         return;
     }

@@ -7,7 +7,7 @@
 use vmc::layout::Types;
 use vmc::{PhysAddr, ReadExt, VirtAddr, VirtualMemory};
 
-use super::bits::Bits;
+use crate::bits::Bits;
 use crate::types::KernelTypes;
 
 /// The bit that the processor looks at.
@@ -86,15 +86,15 @@ impl PteFormat {
     /// The entry without the bits that make it point nowhere.
     fn plain(&self, entry: u64) -> u64 {
         match self.swizzle {
-            Some(swizzle) if !swizzle.any(entry) => entry & !self.invalid,
+            Some(swizzle) if swizzle.in_word(entry) == 0 => entry & !self.invalid,
             _ => entry,
         }
     }
 
     /// Where a page lies; `end` tells the end of physical memory. Where no mask is known, what lies above it cannot be meant.
     fn transition(&self, entry: u64, end: impl Fn() -> u64) -> PhysAddr {
-        let at = self.frame.get(self.plain(entry)).wrapping_shl(12);
-        let swizzled = self.swizzle.is_some_and(|swizzle| !swizzle.any(entry));
+        let at = self.frame.in_word(self.plain(entry)).wrapping_shl(12);
+        let swizzled = self.swizzle.is_some_and(|swizzle| swizzle.in_word(entry) == 0);
         let end = if self.invalid == 0 && swizzled { end() } else { 0 };
         if at >= end && end > 0 {
             let inside = u64::MAX.checked_shr(end.leading_zeros()).unwrap_or(0);
@@ -108,24 +108,24 @@ impl PteFormat {
         if entry == 0 {
             return Software::Empty;
         }
-        if self.prototype.any(entry) {
-            if self.offset.all(entry) {
+        if self.prototype.in_word(entry) != 0 {
+            if self.offset.in_word(entry) == self.offset.most() {
                 return Software::LookUp;
             }
-            let at = |entry| VirtAddr::new(self.address.signed(entry));
+            let at = |entry| VirtAddr::new(self.address.signed_in_word(entry));
             return Software::Prototype(at(self.plain(entry)), at(entry));
         }
-        if self.transition.any(entry) {
+        if self.transition.in_word(entry) != 0 {
             return Software::Transition(self.transition(entry, end));
         }
         let plain = self.plain(entry);
-        let (number, page) = (self.page_file.get(plain), self.offset.get(plain));
+        let (number, page) = (self.page_file.in_word(plain), self.offset.in_word(plain));
         if page != 0 {
             return Software::PageFile { number, page };
         }
         match self.protection {
-            Some(protection) if protection.get(plain) == DECOMMITTED => Software::Decommitted,
-            Some(protection) if protection.get(plain) == 0 => Software::Empty,
+            Some(protection) if protection.in_word(plain) == DECOMMITTED => Software::Decommitted,
+            Some(protection) if protection.in_word(plain) == 0 => Software::Empty,
             _ => Software::DemandZero,
         }
     }

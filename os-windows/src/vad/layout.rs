@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use vmc::layout::{LayoutError, Member, Types};
 use vmc::{ReadError, ReadExt, VirtAddr};
 
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::memory::bits::Bits;
 use crate::windows::Windows;
 
 /// Bytes that a node may have: today's have 64.
@@ -146,11 +146,11 @@ impl VadLayout {
             let above = high.map_or(Some(0), |high| high.get(bytes))?;
             Some(low.get(bytes)? | above.checked_shl(32)?)
         };
-        let bits = |(word, bits): (Number, Bits)| Some((bits.get(word.get(bytes)?), bits));
+        let bits = |(word, bits): (Number, Bits)| Some((bits.in_word(word.get(bytes)?), bits));
         let flags = self.flags.get(bytes)?;
         let charge = self.charge.and_then(bits).and_then(|(low, field)| {
             // All ones: the range is not charged page by page.
-            let width = field.width();
+            let width = field.width;
             let high = self.charge_high.and_then(|high| high.get(bytes)).unwrap_or(0);
             (low != field.most()).then(|| low | high.checked_shl(width).unwrap_or(0))
         });
@@ -160,10 +160,10 @@ impl VadLayout {
             right: VirtAddr::new(self.right.get(bytes)?),
             first: page(self.start)?,
             last: page(self.end)?,
-            private: self.private.any(flags),
-            image: self.kind.get(flags) == IMAGE,
+            private: self.private.in_word(flags) != 0,
+            image: self.kind.in_word(flags) == IMAGE,
             committed: self.committed.and_then(bits).is_some_and(|(set, _)| set != 0),
-            protection: self.protection.get(flags),
+            protection: self.protection.in_word(flags),
             charge,
         })
     }

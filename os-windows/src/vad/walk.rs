@@ -11,8 +11,8 @@ use vmc::{ReadExt, VirtAddr};
 use super::layout::Node;
 use super::protection::Protections;
 use super::tree::VadTree;
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::memory::bits::Bits;
 use crate::rows::{VadKind, VadRow};
 use crate::text::unicode_string;
 
@@ -46,7 +46,7 @@ impl<'w, 'm> Vads<'w, 'm> {
         let types = windows.types();
         let offset = |structure, path| types.member(structure, path).ok().map(|member| member.offset);
         let counted =
-            Bits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits()).map_or(0xf, Bits::most);
+            Bits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits()).map_or(0xf, |bits| bits.most());
         let file = || {
             Some(FilePath {
                 control_area: offset("_SUBSECTION", "ControlArea")?,
