@@ -7,8 +7,8 @@ use vmc::layout::{Field, LayoutError, Types};
 use vmc::{Limits, ReadExt, VirtAddr};
 
 use super::object::Objects;
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::member_bits::MemberBits;
 use crate::text::{unicode_string, utf16};
 use crate::types::KernelTypes;
 use crate::windows::Windows;
@@ -38,7 +38,7 @@ pub(crate) struct KeyFields {
     name_block: Field<u64>,
     length: Field<u16>,
     name: u64,
-    compressed: Option<MemberBits>,
+    compressed: Option<Bits>,
 }
 
 impl KeyFields {
@@ -51,7 +51,7 @@ impl KeyFields {
             name_block: Field::new(types, BLOCK, "NameBlock")?,
             length: Field::new(types, NAME, "NameLength")?,
             name: types.member(NAME, "Name")?.offset,
-            compressed: MemberBits::of(&types.layout(NAME, limits)?, "Compressed"),
+            compressed: Bits::of(&types.layout(NAME, limits)?, "Compressed"),
         })
     }
 }
