@@ -102,7 +102,7 @@ mod tests {
             type_name: "long long".into(),
         };
         let layout = StructLayout { name: "entry".into(), size: 8, members: vec![member] };
-        let bits = MemberBits::of(&layout, "ProtoAddress").unwrap();
+        let bits = Bits::of(&layout, "ProtoAddress").unwrap();
         assert_eq!(bits.in_word(0xf28d_9724_5040_0400), 0xf28d_9724_5040);
         assert_eq!(bits.signed_in_word(0xf28d_9724_5040_0400), 0xffff_f28d_9724_5040);
         assert_eq!(bits.in_word(0xffff_ffff_ffff_0000), bits.most());
