@@ -60,8 +60,11 @@ fn a_triage_dump_is_known_by_its_variables() {
     }
     let file = std::fs::read(folder().join("triage/triage_x64.dmp")).unwrap();
     let expected = json(&folder().join("triage/expected.json"));
-    let memory = Blocks::new(&file);
+    let mut memory = Blocks::new(&file);
     assert_eq!(memory.blocks.len() as u64, number(&expected["data_blocks"]));
+    // TRIAGE_DUMP64.Process: the failing process' object, besides the blocks.
+    let process = u32_at(&file, 0x2020).unwrap() as usize;
+    memory.blocks.insert(0, (number(&expected["system_process"]["eprocess"]), process, 0xa40));
     // DUMP_HEADER64: PsLoadedModuleList at 0x20, PsActiveProcessHead at 0x28, KdDebuggerDataBlock at 0x80.
     let pointer = |at| Some(VirtAddr::new(u64_at(&file, at).unwrap()));
     let hints = Hints {
