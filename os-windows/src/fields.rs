@@ -3,8 +3,9 @@
 use vmc::layout::{Field, LayoutError, Member, Types};
 use vmc::{Limits, VirtAddr};
 
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::member_bits::MemberBits;
+use crate::handle::ObjectFields;
 use crate::types::KernelTypes;
 use crate::windows::Windows;
 
@@ -137,17 +138,17 @@ pub(crate) struct TableFields {
     pub limit: Option<Field<u32>>,
     pub entry_size: u64,
     /// Where an entry has the object's address, without its low bits.
-    pub object: MemberBits,
+    pub object: Bits,
     /// How many low bits those are.
     pub object_shift: u32,
-    pub access: Option<MemberBits>,
+    pub access: Option<Bits>,
 }
 
 impl TableFields {
     fn new(types: &KernelTypes, limits: &Limits) -> Result<Self, LayoutError> {
         const ENTRY: &str = "_HANDLE_TABLE_ENTRY";
         let entry = types.layout(ENTRY, limits)?;
-        let bits = |name: &str| MemberBits::of(&entry, name);
+        let bits = |name: &str| Bits::of(&entry, name);
         // Since 8 the upper bits of a 48-bit address, before that a pointer whose low three bits are flags.
         let (object, object_shift) = match bits("ObjectPointerBits") {
             Some(packed) => (packed, 48u32.saturating_sub(packed.width)),
@@ -178,6 +179,7 @@ pub(crate) struct Fields {
     pub process: Result<ProcessFields, LayoutError>,
     pub thread: Result<ThreadFields, LayoutError>,
     pub table: Result<TableFields, LayoutError>,
+    pub object: Result<ObjectFields, WindowsError>,
     pub processors: Option<ProcessorFields>,
     pub process_head: Result<VirtAddr, WindowsError>,
     pub id_table: Result<VirtAddr, WindowsError>,
@@ -198,6 +200,7 @@ impl Fields {
             process: ProcessFields::new(types),
             thread: ThreadFields::new(types),
             table: TableFields::new(types, windows.limits()),
+            object: ObjectFields::new(windows),
             processors,
             process_head: windows.symbol("PsActiveProcessHead"),
             id_table: windows.symbol("PspCidTable"),

@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod bits;
 mod error;
 mod facts;
 mod fields;
@@ -25,7 +26,6 @@ mod identity;
 mod kernel_memory;
 mod kernel_modules;
 mod lists;
-mod member_bits;
 mod memory;
 pub mod pe;
 mod process;

@@ -8,45 +8,14 @@
     reason = "tests and their helpers may panic and tell what they saw"
 )]
 
+mod images;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use images::{address, images, number, skip, unpacked, with_memory};
 use serde_json::Value;
-use vmc::symbols::SymbolTableBuilder;
-use vmc::vcpu::NoVcpus;
-use vmc::{FlatMemory, Limits, PhysAddr, VirtAddr};
-use vmc_types::IsfTypes;
-use vmc_windows::{CodeView, Fits, GivenKernel, Hints, KernelIdentity, Process, SymbolFiles, Windows};
-
-fn skip(why: &str) -> Option<PathBuf> {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "not to be skipped: {why}");
-    println!("skipped: {why}");
-    None
-}
-
-fn shared() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let folder = std::env::var_os("VMC_SHARED").map_or(beside, PathBuf::from).join("windows");
-    if Command::new("xz").arg("--version").output().is_err() {
-        return skip("xz is not installed");
-    }
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    skip(&format!("the shared data's {} is not there", folder.display()))
-}
-
-fn unpack(path: &Path) -> Vec<u8> {
-    Command::new("xz").arg("-dc").arg(path).output().unwrap().stdout
-}
-
-fn number(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap(),
-        other => other.as_u64().unwrap(),
-    }
-}
+use vmc::{PhysAddr, VirtAddr};
+use vmc_windows::{Process, Windows};
 
 fn optional(value: &Value) -> Option<u64> {
     (!value.is_null()).then(|| number(value))
@@ -56,48 +25,11 @@ fn rows(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The one ISF that the ledger says the kernel is of.
-struct One(PathBuf);
-
-impl SymbolFiles for One {
-    fn kernel(&mut self, _: &KernelIdentity, _: &Fits<'_>) -> Option<GivenKernel> {
-        let isf = IsfTypes::parse(&unpack(&self.0), &Limits::default()).unwrap();
-        let mut symbols = SymbolTableBuilder::with_capacity(0);
-        for symbol in isf.symbols() {
-            symbols.push(symbol.name.as_bytes(), symbol.address, 0, 'D');
-        }
-        Some(GivenKernel { source: "isf", types: Box::new(isf), symbols: symbols.build(), code_view: None })
-    }
-
-    fn image(&mut self, _: &CodeView) -> Option<std::sync::Arc<vmc::symbols::SymbolTable>> {
-        None
-    }
-}
-
 fn with_image(name: &str, check: impl FnOnce(&Windows<'_>, &Value)) {
-    let Some(shared) = shared() else { return };
-    let folder = shared.join("images").join(name);
-    let mut truth = std::fs::read_to_string(folder.join("truth.json")).unwrap();
-    // Hostile names hold lone surrogates, which no Rust string can; the reader replaces them.
-    for lone in ["\\ud8", "\\ud9", "\\uda", "\\udb", "\\udc", "\\udd", "\\ude", "\\udf"] {
-        while let Some(at) = truth.find(lone) {
-            truth.replace_range(at..at + 6, "\\ufffd");
-        }
-    }
-    let truth: Value = serde_json::from_str(&truth).unwrap();
-    let raw = unpack(&folder.join("mem.raw.xz"));
-    let memory = FlatMemory::new(PhysAddr::new(0), &raw);
-    let kernel = &truth["kernel"];
-    let hints = Hints {
-        page_table_root: Some(PhysAddr::new(number(&truth["dtb"]))),
-        kernel_base: Some(VirtAddr::new(number(&kernel["base"]))),
-        ..Hints::default()
+    let Some((folder, truth)) = images().into_iter().find(|(folder, _)| folder.ends_with(name)) else {
+        return skip(&format!("no image {name}"));
     };
-    let pdb = &kernel["pdb"];
-    let file = format!("{}-{}.json.xz", pdb["guid"].as_str().unwrap(), pdb["age"]);
-    let mut files = One(shared.join("symbols/ntkrnlmp.pdb").join(file));
-    let windows = Windows::open(&memory, &NoVcpus, &hints, Limits::default(), Some(&mut files)).unwrap();
-    check(&windows, &truth);
+    with_memory(&folder, &truth, &unpacked(&folder.join("mem.raw.xz")), |windows| check(windows, &truth));
 }
 
 fn check_row(process: &Process<'_>, truth: &Value) {
@@ -105,7 +37,7 @@ fn check_row(process: &Process<'_>, truth: &Value) {
     let who = format!("pid {} {}", truth["pid"], truth["name"]);
     assert_eq!(row.name, truth["name"].as_str().unwrap(), "{who}");
     assert_eq!(row.ppid.map(u64::from), optional(&truth["ppid"]), "{who}");
-    assert_eq!(row.object.get(), number(&truth["eprocess"]), "{who}");
+    assert_eq!(row.object, address(truth, "eprocess"), "{who}");
     assert_eq!(row.page_table.map(PhysAddr::get), optional(&truth["dtb"]), "{who}");
     assert_eq!(row.user_page_table.map(PhysAddr::get), optional(&truth["user_dtb"]), "{who}");
     assert_eq!(row.threads.map(u64::from), optional(&truth["active_threads"]), "{who}");
@@ -116,7 +48,9 @@ fn check_row(process: &Process<'_>, truth: &Value) {
     let seconds = |time: Option<i128>| time.map(|time| (time / 1_000_000_000) as u64);
     assert_eq!(seconds(row.exit_time), optional(&truth["exit_time"]), "{who}");
     assert_eq!(seconds(row.start_time), optional(&truth["create_time"]), "{who}");
-    assert_eq!(row.exe.as_deref(), truth["image_path"].as_str(), "{who}");
+    // The ledger's stand-in for a lone surrogate, which reads as U+FFFD.
+    let exe = row.exe.map(|exe| exe.replace('\u{fffd}', "\u{ff00}"));
+    assert_eq!(exe.as_deref(), truth["image_path"].as_str(), "{who}");
     let hostile = truth.get("hostile").is_some_and(|note| !note.is_null());
     assert!(hostile || row.errors.is_empty(), "{who}: {:?}", row.errors);
 }

@@ -60,8 +60,11 @@ fn a_triage_dump_is_known_by_its_variables() {
     }
     let file = std::fs::read(folder().join("triage/triage_x64.dmp")).unwrap();
     let expected = json(&folder().join("triage/expected.json"));
-    let memory = Blocks::new(&file);
+    let mut memory = Blocks::new(&file);
     assert_eq!(memory.blocks.len() as u64, number(&expected["data_blocks"]));
+    // TRIAGE_DUMP64.Process: the failing process' object, besides the blocks.
+    let process = u32_at(&file, 0x2020).unwrap() as usize;
+    memory.blocks.insert(0, (number(&expected["system_process"]["eprocess"]), process, 0xa40));
     // DUMP_HEADER64: PsLoadedModuleList at 0x20, PsActiveProcessHead at 0x28, KdDebuggerDataBlock at 0x80.
     let pointer = |at| Some(VirtAddr::new(u64_at(&file, at).unwrap()));
     let hints = Hints {
@@ -89,6 +92,23 @@ fn a_triage_dump_is_known_by_its_variables() {
     let faulting = &expected["faulting_module"];
     let row = modules.iter().find(|row| Some(row.name.as_str()) == faulting["name"].as_str()).unwrap();
     assert_eq!((row.base.get(), row.size), (number(&faulting["base"]), number(&faulting["size"])));
+    // The list of processes leads out of the dump; the System process is in it all the same, with the thread that failed.
+    let system = &expected["system_process"];
+    let process = windows.process(4).unwrap();
+    let row = process.row();
+    assert_eq!(row.object.get(), number(&system["eprocess"]));
+    assert_eq!(
+        (row.name.as_str(), row.threads.map(u64::from)),
+        ("System", Some(number(&system["active_threads"])))
+    );
+    assert_eq!(row.page_table.map(|root| root.get()), Some(number(&system["dtb"])));
+    // 2021-02-21 01:38:22 UTC.
+    assert_eq!(row.start_time.map(|time| time / 1_000_000_000), Some(1_613_871_502));
+    let tid = number(&expected["current_thread"]["tid"]);
+    let thread = process.threads().flatten().find(|thread| u64::from(thread.tid()) == tid).unwrap().row();
+    assert!(thread.on_cpu && thread.state == Some("Running"), "{thread:?}");
+    let start = thread.start_address.unwrap().get() - number(&expected["kernel_base"]);
+    assert_eq!(start, number(&expected["current_thread"]["start_address_rva"]));
     // Variables that contradict one another fit no table.
     let wrong = Hints { debugger_data: pointer(0x28), ..hints };
     assert!(Windows::open_virtual(&memory, &NoVcpus, &wrong, Limits::default(), Some(&mut files)).is_err());

@@ -4,6 +4,7 @@ mod names;
 mod object;
 mod table;
 
+pub(crate) use object::ObjectFields;
 pub(crate) use table::Table;
 
 use alloc::vec::Vec;

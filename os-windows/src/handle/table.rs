@@ -182,7 +182,7 @@ impl Iterator for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member_bits::MemberBits;
+    use crate::bits::Bits;
     use alloc::vec;
     use vmc::layout::{Field, StructLayout, StructMember};
 
@@ -190,7 +190,7 @@ mod tests {
         let [object, access] = members.map(|(name, bit_offset, bit_size)| {
             let member = StructMember { name: name.into(), bit_offset, bit_size, type_name: "u64".into() };
             let layout = StructLayout { name: "entry".into(), size: 16, members: vec![member] };
-            MemberBits::of(&layout, name)
+            Bits::of(&layout, name)
         });
         TableFields {
             code: Field::at(8),

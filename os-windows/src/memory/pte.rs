@@ -7,12 +7,12 @@
 use vmc::layout::Types;
 use vmc::{PhysAddr, ReadExt, VirtAddr, VirtualMemory};
 
-use crate::member_bits::MemberBits;
+use crate::bits::Bits;
 use crate::types::KernelTypes;
 
 /// The bit that the processor looks at.
 const PRESENT: u64 = 1;
-/// MemberBits 12 to 51: where the page lies.
+/// Bits 12 to 51: where the page lies.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// The protection of a page that was decommitted (`MM_DECOMMIT`: a guard page without access).
 const DECOMMITTED: u64 = 0x10;
@@ -44,14 +44,14 @@ pub(crate) enum Software {
 /// The places of what an entry says.
 #[derive(Clone, Debug)]
 pub(crate) struct PteFormat {
-    prototype: MemberBits,
-    transition: MemberBits,
-    protection: Option<MemberBits>,
-    swizzle: Option<MemberBits>,
-    page_file: MemberBits,
-    offset: MemberBits,
-    frame: MemberBits,
-    address: MemberBits,
+    prototype: Bits,
+    transition: Bits,
+    protection: Option<Bits>,
+    swizzle: Option<Bits>,
+    page_file: Bits,
+    offset: Bits,
+    frame: Bits,
+    address: Bits,
     /// The bits that make an entry point nowhere; 0 where there are none.
     invalid: u64,
 }
@@ -65,7 +65,7 @@ impl PteFormat {
         state: Option<VirtAddr>,
     ) -> Option<Self> {
         let software = types.layout("_MMPTE_SOFTWARE", limits).ok()?;
-        let bits = |name| MemberBits::of(&software, name);
+        let bits = |name| Bits::of(&software, name);
         let mask = types.member("_MI_SYSTEM_INFORMATION", "Hardware.InvalidPteMask").ok();
         let invalid = mask.zip(state).and_then(|(member, state)| {
             kernel.read_value::<u64>(state.wrapping_add(member.offset)).ok().filter(|_| member.size == 8)
@@ -77,8 +77,8 @@ impl PteFormat {
             swizzle: bits("SwizzleBit"),
             page_file: bits("PageFileLow")?,
             offset: bits("PageFileHigh")?,
-            frame: MemberBits::in_type(types, "_MMPTE_TRANSITION", "PageFrameNumber", limits)?,
-            address: MemberBits::in_type(types, "_MMPTE_PROTOTYPE", "ProtoAddress", limits)?,
+            frame: Bits::in_type(types, "_MMPTE_TRANSITION", "PageFrameNumber", limits)?,
+            address: Bits::in_type(types, "_MMPTE_PROTOTYPE", "ProtoAddress", limits)?,
             invalid: invalid.unwrap_or(0),
         })
     }

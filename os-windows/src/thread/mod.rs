@@ -59,6 +59,19 @@ impl<'w> Process<'w> {
             rows.push(tid.map(|tid| Thread { process: self.clone(), object, tid: tid as u32 }));
         }
         let Some(damage) = damage else { return Ok(()) };
+        // A triage dump has no table of ids; the processors lead to the threads that they run.
+        let running = windows.fields().processors.as_ref().into_iter().flat_map(|processors| {
+            let current = |block| processors.current.pointer(memory, block).ok();
+            windows.processor_blocks().filter_map(move |(_, block)| current(block))
+        });
+        for object in running.filter(|object| !object.is_null()) {
+            if fields.process.is_some_and(|owner| owner.pointer(memory, object) == Ok(self.object()))
+                && let Ok(tid) = fields.tid.read(memory, object)
+                && seen.insert(object)
+            {
+                rows.push(Ok(Thread { process: self.clone(), object, tid: tid as u32 }));
+            }
+        }
         for (tid, id) in windows.ids().into_iter().flatten() {
             if let Id::Thread(object) = id
                 && let Some(owner) = fields.process

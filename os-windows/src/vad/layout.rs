@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use vmc::layout::{LayoutError, Member, Types};
 use vmc::{ReadError, ReadExt, VirtAddr};
 
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::member_bits::MemberBits;
 use crate::windows::Windows;
 
 /// Bytes that a node may have: today's have 64.
@@ -46,13 +46,13 @@ pub(crate) struct VadLayout {
     start: (Number, Option<Number>),
     end: (Number, Option<Number>),
     flags: Number,
-    kind: MemberBits,
-    private: MemberBits,
-    protection: MemberBits,
+    kind: Bits,
+    private: Bits,
+    protection: Bits,
     /// Pages charged: the bits, the word they stand in, and what comes above them.
-    charge: Option<(Number, MemberBits)>,
+    charge: Option<(Number, Bits)>,
     charge_high: Option<Number>,
-    committed: Option<(Number, MemberBits)>,
+    committed: Option<(Number, Bits)>,
     pub(super) section: Option<Section>,
 }
 
@@ -91,14 +91,13 @@ impl VadLayout {
             found.ok_or_else(|| missing(short, paths.first().copied().unwrap_or_default()))
         };
         let flags = types.layout("_MMVAD_FLAGS", limits)?;
-        let bits = |name| MemberBits::of(&flags, name).ok_or_else(|| missing("_MMVAD_FLAGS", name));
+        let bits = |name| Bits::of(&flags, name).ok_or_else(|| missing("_MMVAD_FLAGS", name));
         let words = number(&["u.VadFlags", "u.LongFlags"])?;
         let more =
             number(&["u1.VadFlags1", "u1.LongFlags1"]).ok().zip(types.layout("_MMVAD_FLAGS1", limits).ok());
         let either = |name| {
-            let second =
-                more.as_ref().and_then(|(word, layout)| Some((*word, MemberBits::of(layout, name)?)));
-            second.or_else(|| Some((words, MemberBits::of(&flags, name)?)))
+            let second = more.as_ref().and_then(|(word, layout)| Some((*word, Bits::of(layout, name)?)));
+            second.or_else(|| Some((words, Bits::of(&flags, name)?)))
         };
         let long = |name| types.member("_MMVAD", name).ok().map(|member| member.offset);
         let section = || {
@@ -147,7 +146,7 @@ impl VadLayout {
             let above = high.map_or(Some(0), |high| high.get(bytes))?;
             Some(low.get(bytes)? | above.checked_shl(32)?)
         };
-        let bits = |(word, bits): (Number, MemberBits)| Some((bits.in_word(word.get(bytes)?), bits));
+        let bits = |(word, bits): (Number, Bits)| Some((bits.in_word(word.get(bytes)?), bits));
         let flags = self.flags.get(bytes)?;
         let charge = self.charge.and_then(bits).and_then(|(low, field)| {
             // All ones: the range is not charged page by page.

@@ -11,8 +11,8 @@ use vmc::{ReadExt, VirtAddr};
 use super::layout::Node;
 use super::protection::Protections;
 use super::tree::VadTree;
+use crate::bits::Bits;
 use crate::error::WindowsError;
-use crate::member_bits::MemberBits;
 use crate::rows::{VadKind, VadRow};
 use crate::text::unicode_string;
 
@@ -45,8 +45,8 @@ impl<'w, 'm> Vads<'w, 'm> {
         let windows = tree.windows;
         let types = windows.types();
         let offset = |structure, path| types.member(structure, path).ok().map(|member| member.offset);
-        let counted = MemberBits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits())
-            .map_or(0xf, |bits| bits.most());
+        let counted =
+            Bits::in_type(types, "_EX_FAST_REF", "RefCnt", windows.limits()).map_or(0xf, |bits| bits.most());
         let file = || {
             Some(FilePath {
                 control_area: offset("_SUBSECTION", "ControlArea")?,

@@ -1,4 +1,4 @@
-//! [`MemberBits`]: a bit field, or a whole member, of up to 64 bits, at the place that the types tell.
+//! [`Bits`]: a bit field, or a whole member, of up to 64 bits, at the place that the types tell.
 
 use vmc::layout::StructLayout;
 use vmc::{Limits, ReadError, ReadExt, VirtAddr, VirtualMemory};
@@ -7,16 +7,16 @@ use crate::types::KernelTypes;
 
 /// Some bits of a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MemberBits {
+pub(crate) struct Bits {
     /// The first byte that has some of them.
     byte: u64,
-    /// MemberBits of that byte that come before.
+    /// Bits of that byte that come before.
     shift: u32,
     /// How many they are.
     pub width: u32,
 }
 
-impl MemberBits {
+impl Bits {
     /// The member `name` of a structure; nothing where it has none, or one that is too wide.
     pub(crate) fn of(layout: &StructLayout, name: &str) -> Option<Self> {
         let member = layout.members.iter().find(|member| member.name == name)?;
@@ -87,10 +87,10 @@ mod tests {
         let mut entry = [0u8; 16];
         entry[..8].copy_from_slice(&(0x0fff_1234_5678u64 << 20 | 0xabcde).to_le_bytes());
         entry[8..].copy_from_slice(&0x021f_0003u64.to_le_bytes());
-        assert_eq!(MemberBits::of(&layout, "pointer").unwrap().get(&entry), Some(0x0fff_1234_5678));
-        assert_eq!(MemberBits::of(&layout, "access").unwrap().get(&entry), Some(0x1f_0003));
-        assert_eq!(MemberBits::of(&layout, "all").unwrap().get(&entry[..4]), None);
-        assert_eq!(MemberBits::of(&layout, "none"), None);
+        assert_eq!(Bits::of(&layout, "pointer").unwrap().get(&entry), Some(0x0fff_1234_5678));
+        assert_eq!(Bits::of(&layout, "access").unwrap().get(&entry), Some(0x1f_0003));
+        assert_eq!(Bits::of(&layout, "all").unwrap().get(&entry[..4]), None);
+        assert_eq!(Bits::of(&layout, "none"), None);
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             type_name: "long long".into(),
         };
         let layout = StructLayout { name: "entry".into(), size: 8, members: vec![member] };
-        let bits = MemberBits::of(&layout, "ProtoAddress").unwrap();
+        let bits = Bits::of(&layout, "ProtoAddress").unwrap();
         assert_eq!(bits.in_word(0xf28d_9724_5040_0400), 0xf28d_9724_5040);
         assert_eq!(bits.signed_in_word(0xf28d_9724_5040_0400), 0xffff_f28d_9724_5040);
         assert_eq!(bits.in_word(0xffff_ffff_ffff_0000), bits.most());
