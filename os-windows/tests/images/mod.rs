@@ -74,7 +74,13 @@ pub(crate) fn with_memory(folder: &Path, truth: &Value, raw: &[u8], check: impl 
 }
 
 /// The same, with vCPUs.
-pub(crate) fn with(folder: &Path, truth: &Value, raw: &[u8], vcpus: &dyn Vcpus, check: impl FnOnce(&Windows<'_>)) {
+pub(crate) fn with(
+    folder: &Path,
+    truth: &Value,
+    raw: &[u8],
+    vcpus: &dyn Vcpus,
+    check: impl FnOnce(&Windows<'_>),
+) {
     let memory = FlatMemory::new(PhysAddr::new(0), raw);
     let pdb = &truth["kernel"]["pdb"];
     let guid = pdb["guid"].as_str().unwrap().replace('-', "");
