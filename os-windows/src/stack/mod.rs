@@ -13,6 +13,7 @@ mod walk;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use hashbrown::HashMap;
 use vmc::layout::LayoutError;
@@ -68,7 +69,7 @@ impl Windows<'_> {
         Self: 'w,
     {
         let mut known: HashMap<CodeView, Arc<Names>> = HashMap::new();
-        let mut map = |rows: Vec<ModuleRow>| {
+        let mut map = |rows: Vec<ModuleRow>, kernel| {
             let named = rows.into_iter().map(|row| {
                 let names = match &row.pdb {
                     Some(pdb) => {
@@ -79,18 +80,27 @@ impl Windows<'_> {
                 };
                 (row, names)
             });
-            ModuleMap::new(named)
+            ModuleMap::new(named, kernel)
         };
         let kernel: Vec<ModuleRow> =
             self.modules().map(|rows| rows.filter_map(Result::ok).collect()).unwrap_or_default();
-        let kernel = map(kernel);
+        let identity = self.identity();
+        let mut own = ModuleRow {
+            name: "ntoskrnl.exe".into(),
+            base: identity.base,
+            size: identity.size,
+            ..ModuleRow::default()
+        };
+        own.pdb.clone_from(&identity.code_view);
+        let kernel = kernel.into_iter().chain([own]).collect();
+        let kernel = map(kernel, identity.base..identity.base.wrapping_add(identity.size));
         let mut parts = HashMap::with_capacity(processes.len());
         for process in processes {
             let memory = process.memory();
             // 32-bit code has no tables of functions.
             let rows = process.modules().filter_map(Result::ok).filter(|row| !row.wow64);
             let rows = if memory.is_ok() { rows.collect() } else { Vec::new() };
-            parts.insert(process.object(), OfProcess { memory, modules: map(rows) });
+            parts.insert(process.object(), OfProcess { memory, modules: map(rows, Range::default()) });
         }
         let fields = StackFields::new(self.types());
         let running = processors::running(self, fields.as_ref().ok());

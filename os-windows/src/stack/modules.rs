@@ -53,29 +53,44 @@ impl Entry {
     }
 }
 
+/// How many images that begin before an address are asked whether they reach it. Images do not overlap; those that lie about
+/// their size do.
+const LOOK_BACK: usize = 16;
+
 /// Images by their addresses.
 #[derive(Debug, Default)]
-pub(super) struct ModuleMap(Vec<Entry>);
+pub(super) struct ModuleMap {
+    entries: Vec<Entry>,
+    /// Where the image of the kernel itself is, whatever others say of themselves.
+    kernel: Range<VirtAddr>,
+}
 
 impl ModuleMap {
-    /// Of images that overlap, the one that is named first counts.
-    pub(super) fn new(rows: impl Iterator<Item = (ModuleRow, Arc<Names>)>) -> Self {
+    /// Of several images at one place the one that is named first counts.
+    pub(super) fn new(rows: impl Iterator<Item = (ModuleRow, Arc<Names>)>, kernel: Range<VirtAddr>) -> Self {
         let entry = |(row, names): (ModuleRow, Arc<Names>)| {
-            let end = row.base.checked_add(row.size).filter(|end| *end > row.base)?;
+            let own = row.base == kernel.start && !kernel.is_empty();
+            let end = if own { Some(kernel.end) } else { row.base.checked_add(row.size) };
+            let range = row.base..end.filter(|end| *end > row.base)?;
             let path: String = row.path.unwrap_or(row.name);
             let module = Arc::new(FrameModule { path, base: row.base, build_id: None, debug_link: None });
-            Some(Entry { range: row.base..end, module, names, table: OnceBox::new() })
+            Some(Entry { range, module, names, table: OnceBox::new() })
         };
         let mut entries: Vec<Entry> = rows.filter_map(entry).collect();
         entries.sort_by_key(|entry| entry.range.start);
-        entries.dedup_by(|later, earlier| later.range.start < earlier.range.end);
-        Self(entries)
+        entries.dedup_by_key(|entry| entry.range.start);
+        Self { entries, kernel }
     }
 
     /// The image that `address` lies in.
     pub(super) fn find(&self, address: VirtAddr) -> Option<&Entry> {
-        let behind = self.0.partition_point(|entry| entry.range.start <= address);
-        self.0.get(behind.checked_sub(1)?).filter(|entry| entry.range.contains(&address))
+        if self.kernel.contains(&address) {
+            let found = self.entries.binary_search_by_key(&self.kernel.start, |entry| entry.range.start);
+            return self.entries.get(found.ok()?);
+        }
+        let behind = self.entries.partition_point(|entry| entry.range.start <= address);
+        let before = self.entries.get(..behind)?.iter().rev().take(LOOK_BACK);
+        before.into_iter().find(|entry| entry.range.contains(&address))
     }
 }
 
