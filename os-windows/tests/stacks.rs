@@ -9,8 +9,10 @@
     reason = "tests may panic and tell what they saw"
 )]
 
+#[allow(dead_code, reason = "each test uses a part of what they share")]
 #[path = "common/shared.rs"]
 mod common;
+#[allow(dead_code, reason = "each test uses a part of what they share")]
 mod images;
 
 use images::{images, number, unpacked, with};
