@@ -9,7 +9,6 @@
     reason = "tests may panic and tell what they saw"
 )]
 
-#[allow(dead_code, reason = "each test uses a part of what they share")]
 #[path = "common/shared.rs"]
 mod common;
 #[allow(dead_code, reason = "each test uses a part of what they share")]
