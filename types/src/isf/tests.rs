@@ -71,7 +71,7 @@ fn descriptions_are_read_where_they_are_needed() {
     let damaged = parse(r#""a": {"offset": "4", "type": {"kind": "union", "name": "other"}}"#);
     assert_eq!(
         damaged.member("Option<T>", "a"),
-        Err(LayoutError::Damaged { id: 0, reason: "a number from 0 to 2^64 is missing" })
+        Err(LayoutError::Damaged { id: 0, reason: "a whole number is missing" })
     );
     assert_eq!(damaged.size_of("other"), Ok(8));
     // A structure that is anonymous and its own member.
