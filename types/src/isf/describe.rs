@@ -4,6 +4,9 @@ use alloc::vec::Vec;
 
 use super::json::{Cursor, Damage, Span};
 
+/// Bytes of one description, those that it holds included: it is read each time when the type is asked for.
+const BYTES: u32 = 16 << 10;
+
 /// What is said of a type where it is used: `{"kind": …}`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Description {
@@ -26,6 +29,7 @@ impl Description {
 
     fn read(cursor: &mut Cursor<'_>, text: &str) -> Result<Self, Damage> {
         let mut found = Self::default();
+        let start = cursor.place();
         cursor.object(|cursor, key| {
             match key.of(text) {
                 "kind" => found.kind = cursor.string()?,
@@ -39,6 +43,9 @@ impl Description {
             }
             Ok(())
         })?;
+        if cursor.place().saturating_sub(start) > BYTES {
+            return Err(cursor.damage("a type's description without end"));
+        }
         Ok(found)
     }
 }
@@ -73,9 +80,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The one that begins at `place`.
-    pub(super) fn at(text: &str, place: u32) -> Result<Self, Damage> {
-        let mut cursor = Cursor::new(text, place);
+    /// The next one.
+    pub(super) fn read(cursor: &mut Cursor<'_>, text: &str) -> Result<Self, Damage> {
         let mut found = Self::default();
         let mut has_size = false;
         cursor.object(|cursor, key| {
@@ -94,11 +100,14 @@ impl Head {
         if has_size { Ok(found) } else { Err(cursor.damage("a type without size")) }
     }
 
-    /// The members, in the order of their offsets.
-    pub(super) fn members(&self, text: &str) -> Result<Vec<Member>, Damage> {
+    /// The members, in the order of their offsets; at most so many.
+    pub(super) fn members(&self, text: &str, most: usize) -> Result<Vec<Member>, Damage> {
         let mut members = Vec::new();
         let Some(fields) = self.fields else { return Ok(members) };
         Cursor::new(text, fields).object(|cursor, name| {
+            if members.len() >= most {
+                return Err(cursor.damage("more members than the limit"));
+            }
             members.push(member(cursor, text, name)?);
             Ok(())
         })?;

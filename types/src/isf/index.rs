@@ -7,16 +7,16 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use vmc::Limits;
 
+use super::describe::Head;
 use super::json::{Cursor, Damage, Span};
 use crate::error::TypesError;
 use crate::hash;
 
-/// Something with a name, and where it is described.
+/// Something with a name, and what is said of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) name: Span,
-    /// Where its description begins.
-    pub(super) place: u32,
+    pub(super) head: Head,
 }
 
 /// Entries by name. Of several that have one name the last counts, as in most readers of JSON.
@@ -63,16 +63,16 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn of(text: &str, limits: &Limits) -> Result<Self, TypesError> {
         let mut index = Self::default();
-        let mut found = [false; 2];
+        let (mut has_base, mut has_user) = (false, false);
         let mut cursor = Cursor::new(text, 0);
         cursor.object(|cursor, key| match key.of(text) {
             "base_types" => {
-                found = [true, found[1]];
+                has_base = true;
                 names(cursor, text, &mut index.base_types, limits)
             }
             "enums" => names(cursor, text, &mut index.enums, limits),
             "user_types" => {
-                found = [found[0], true];
+                has_user = true;
                 names(cursor, text, &mut index.user_types, limits)
             }
             "symbols" => cursor.object(|cursor, name| {
@@ -90,7 +90,6 @@ impl Index {
         })?;
         cursor.end()?;
         let bad = |reason: &str| TypesError::Isf { reason: reason.to_owned() };
-        let [has_base, has_user] = found;
         if !has_base || !has_user {
             return Err(bad("it has no base_types or no user_types"));
         }
@@ -107,9 +106,9 @@ fn names(cursor: &mut Cursor<'_>, text: &str, into: &mut Names, limits: &Limits)
         if into.entries.len() >= limits.btf_types {
             return Err(cursor.damage("more types than the limit"));
         }
-        let place = cursor.place();
-        into.push(text, Entry { name, place });
-        cursor.skip()
+        let head = Head::read(cursor, text)?;
+        into.push(text, Entry { name, head });
+        Ok(())
     })
 }
 

@@ -13,8 +13,8 @@ mod json;
 mod pdb;
 #[cfg(test)]
 mod tests;
+mod types;
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -25,11 +25,10 @@ use vmc::layout::{LayoutError, Layouts, Member, StructLayout, Types};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 
 use crate::error::TypesError;
-use crate::graph::{self, Graph, Kind, Part};
-use describe::{Description, Head};
-use index::{Index, Names, Symbol};
-use json::{Damage, Span};
+use crate::graph;
+use index::{Index, Symbol};
 pub use pdb::IsfPdb;
+use types::{Aggregate, Id};
 
 /// A symbol of an ISF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,29 +46,9 @@ pub struct IsfTypes {
     text: String,
     index: Index,
     /// The structures and unions that were asked for, by their numbers.
-    aggregates: Vec<OnceBox<Aggregate>>,
+    aggregates: Vec<OnceBox<Result<Aggregate, LayoutError>>>,
     depth: usize,
     most_members: usize,
-}
-
-/// A structure or union.
-struct Aggregate {
-    keyword: &'static str,
-    size: u64,
-    members: Vec<(Span, u64, Option<u64>, Id)>,
-}
-
-/// What numbers a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Id {
-    /// One of the structures and unions.
-    User(u32),
-    /// One of the numbers.
-    Base(u32),
-    Enum(u32),
-    /// What is described at this place of the text.
-    At(u32),
-    Void,
 }
 
 impl fmt::Debug for IsfTypes {
@@ -151,138 +130,9 @@ impl IsfTypes {
         let missing = || LayoutError::NoType { name: name.to_string() };
         let number = self.index.enums.find(&self.text, name).ok_or_else(missing)?;
         let id = Id::Enum(number);
-        let head = self.head(&self.index.enums, number, id)?;
-        let constants = head.constants(&self.text).map_err(|damage| self.damaged(id, damage))?;
+        let entry = self.entry(&self.index.enums, number, id)?;
+        let constants = entry.head.constants(&self.text).map_err(|damage| self.damaged(id, damage))?;
         Ok(constants.into_iter().map(|(name, value)| (name.of(&self.text), value)))
-    }
-
-    fn damaged(&self, id: Id, damage: Damage) -> LayoutError {
-        LayoutError::Damaged { id: self.number(id), reason: damage.what }
-    }
-
-    /// What is said of the type of this number.
-    fn head(&self, names: &Names, number: u32, id: Id) -> Result<Head, LayoutError> {
-        const NO_ENTRY: Damage = Damage { at: 0, what: "there is no type of this number" };
-        let entry = names.entries.get(number as usize).ok_or(NO_ENTRY);
-        entry.and_then(|entry| Head::at(&self.text, entry.place)).map_err(|damage| self.damaged(id, damage))
-    }
-
-    /// The type that is described at a place, if any is.
-    fn resolve(&self, place: Option<u32>) -> Result<Id, LayoutError> {
-        let Some(place) = place else { return Ok(Id::Void) };
-        let described = Description::at(&self.text, place);
-        let described = described.map_err(|damage| self.damaged(Id::At(place), damage))?;
-        Ok(self.id(&described, place))
-    }
-
-    fn id(&self, described: &Description, place: u32) -> Id {
-        let name = described.name.of(&self.text);
-        let found = |names: &Names| names.find(&self.text, name);
-        match described.kind.of(&self.text) {
-            "pointer" | "array" | "function" => Id::At(place),
-            "base" if name == "void" => Id::Void,
-            "base" => found(&self.index.base_types).map_or(Id::Void, Id::Base),
-            "enum" => found(&self.index.enums).map_or(Id::At(place), Id::Enum),
-            _ => found(&self.index.user_types).map_or(Id::At(place), Id::User),
-        }
-    }
-
-    fn aggregate(&self, number: u32) -> Result<&Aggregate, LayoutError> {
-        const NO_SLOT: Damage = Damage { at: 0, what: "there is no type of this number" };
-        let id = Id::User(number);
-        let slot = self.aggregates.get(number as usize).ok_or_else(|| self.damaged(id, NO_SLOT))?;
-        slot.get_or_try_init(|| {
-            let head = self.head(&self.index.user_types, number, id)?;
-            let described = head.members(&self.text).map_err(|damage| self.damaged(id, damage))?;
-            let mut members = Vec::with_capacity(described.len());
-            for member in described {
-                let bits = member.offset.saturating_mul(8);
-                members.push(match member.description.kind.of(&self.text) {
-                    "bitfield" => (
-                        member.name,
-                        bits.saturating_add(member.description.bit_position),
-                        Some(member.description.bit_length),
-                        self.resolve(member.description.of)?,
-                    ),
-                    _ => (member.name, bits, None, self.id(&member.description, member.place)),
-                });
-            }
-            let keyword = if head.is_union { "union " } else { "struct " };
-            Ok(Box::new(Aggregate { keyword, size: head.size, members }))
-        })
-    }
-
-    fn plain(
-        &self,
-        keyword: &'static str,
-        names: &Names,
-        number: u32,
-        id: Id,
-    ) -> Result<Kind<'_, Id>, LayoutError> {
-        let size = self.head(names, number, id)?.size;
-        Ok(Kind::Plain { keyword, name: self.name(names, number), size })
-    }
-
-    fn name(&self, names: &Names, number: u32) -> &[u8] {
-        names.entries.get(number as usize).map_or(&[], |entry| entry.name.of(&self.text).as_bytes())
-    }
-}
-
-impl Graph for IsfTypes {
-    type Id = Id;
-
-    fn named(&self, name: &str) -> Option<Id> {
-        self.index.user_types.find(&self.text, name).map(Id::User)
-    }
-
-    fn kind(&self, id: Id) -> Result<Kind<'_, Id>, LayoutError> {
-        let place = match id {
-            Id::Void => return Ok(Kind::Alias { name: b"void", of: None }),
-            Id::Base(number) => return self.plain("", &self.index.base_types, number, id),
-            Id::Enum(number) => return self.plain("enum ", &self.index.enums, number, id),
-            Id::User(number) => {
-                let Aggregate { keyword, size, members } = self.aggregate(number)?;
-                let name = self.name(&self.index.user_types, number);
-                let members = members.iter().map(|(name, bit_offset, bit_size, of)| Part {
-                    name: name.of(&self.text).as_bytes(),
-                    bit_offset: *bit_offset,
-                    bit_size: *bit_size,
-                    of: *of,
-                });
-                return Ok(Kind::Aggregate {
-                    keyword,
-                    name: if graph::is_anonymous(name) { &[] } else { name },
-                    size: *size,
-                    members: members.collect(),
-                });
-            }
-            Id::At(place) => place,
-        };
-        let described = Description::at(&self.text, place).map_err(|damage| self.damaged(id, damage))?;
-        let name = described.name.of(&self.text).as_bytes();
-        Ok(match described.kind.of(&self.text) {
-            "pointer" => Kind::Pointer(Some(self.resolve(described.subtype)?).filter(|to| *to != Id::Void)),
-            "array" => Kind::Array(self.resolve(described.subtype)?, described.count),
-            "function" => Kind::Function,
-            "enum" => Kind::Declared { keyword: "enum ", name },
-            "union" => Kind::Declared { keyword: "union ", name },
-            _ => Kind::Declared { keyword: "struct ", name },
-        })
-    }
-
-    fn number(&self, id: Id) -> u32 {
-        match id {
-            Id::User(number) | Id::Base(number) | Id::Enum(number) | Id::At(number) => number,
-            Id::Void => 0,
-        }
-    }
-
-    fn depth(&self) -> usize {
-        self.depth
-    }
-
-    fn most_members(&self) -> usize {
-        self.most_members
     }
 }
 

@@ -114,3 +114,16 @@ fn constants_of_enumerations() {
         IsfTypes::parse(FILE.replace(r#""RED": 0"#, r#""RED": -3, "X": 0.5"#).as_bytes(), &Limits::default());
     assert!(isf.unwrap().enumerators("colour").is_err());
 }
+
+#[test]
+fn descriptions_without_end_are_refused() {
+    let file = |filling: usize| {
+        let filled = format!(r#"{{"kind": "enum", "x": "{}", "name": "colour"}}"#, " ".repeat(filling));
+        let file = FILE.replace(r#"{"kind": "enum", "name": "colour"}"#, &filled);
+        IsfTypes::parse(file.as_bytes(), &Limits::default()).unwrap().size_of("task")
+    };
+    assert_eq!(file(16_000), Ok(64));
+    assert!(matches!(file(17_000), Err(LayoutError::Damaged { .. })));
+    let few = Limits { type_members: 6, ..Limits::default() };
+    assert!(IsfTypes::parse(FILE.as_bytes(), &few).unwrap().size_of("task").is_err());
+}
