@@ -8,6 +8,7 @@ mod commands;
 mod debug;
 mod demangle;
 mod failure;
+mod guest;
 mod live;
 mod notes;
 mod output;

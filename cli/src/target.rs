@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus};
 use vmc_dump::{Format, Image, OpenOptions};
 
-use crate::args::{Common, Os};
+use crate::args::Common;
 use crate::failure::Failure;
 use crate::live::{self, Named};
 use crate::notes::Notes;
@@ -79,9 +79,6 @@ pub(crate) fn is_live(name: &str) -> bool {
 
 /// Opens the target that was named.
 pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target, Failure> {
-    if common.os == Some(Os::Windows) {
-        return Err(Failure::Said("--os windows: Windows guests are not read yet".into()));
-    }
     match Named::parse(name) {
         Some(Ok(named)) => return live::open(name, &named, &common.live).map(Target::Live),
         Some(Err(why)) => return Err(Failure::Said(why)),

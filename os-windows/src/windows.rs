@@ -175,6 +175,13 @@ impl<'m> Windows<'m> {
         (value != 0).then_some(PhysAddr::new(value))
     }
 
+    /// Forgets cached translations: for a live guest that ran on in between.
+    pub fn forget(&self) {
+        if let Some(space) = self.kernel.tables() {
+            space.forget();
+        }
+    }
+
     /// The vCPUs.
     #[must_use]
     pub const fn vcpus(&self) -> &'m dyn Vcpus {

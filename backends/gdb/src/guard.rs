@@ -36,7 +36,7 @@ const DETACH_FIRST: &[u8] = b"$D;1#b0";
 /// How long a stub may take to answer once it has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer is waited for where it is not known whether there was a question.
-const PERHAPS: Duration = Duration::from_secs(1);
+const PERHAPS: Duration = Duration::from_secs(3);
 /// What is silent for so long after an answer has no more to say.
 const QUIET: Duration = Duration::from_millis(150);
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::{Value, json};
 use vmc::text::printable;
-use vmc::view::{FoundBy, Frame, FrameSymbol, Space, Stack, Stop, Thread};
+use vmc::view::{FoundBy, Frame, FrameSymbol, RowErrors, Space, Stack, Stop};
 use vmc_linux::{LinuxError, Task};
 use vmc_unwind::Cache;
 
@@ -15,6 +15,7 @@ use crate::commands::{Context, threads};
 use crate::debug::{DebugFiles, Place, Refined, Source, UnwindFiles, refine};
 use crate::demangle::{cut, demangle};
 use crate::failure::Failure;
+use crate::notes::Notes;
 use crate::output::{Column, Object, Output, Row, address, object, optional};
 
 /// Which part of the stacks.
@@ -23,6 +24,28 @@ pub(crate) enum Part {
     Both,
     Kernel,
     User,
+}
+
+impl Part {
+    /// The part that two switches ask for.
+    pub(crate) const fn of(kernel: bool, user: bool) -> Self {
+        match (kernel, user) {
+            (true, _) => Self::Kernel,
+            (_, true) => Self::User,
+            _ => Self::Both,
+        }
+    }
+}
+
+/// What stands above a stack: whose it is.
+pub(crate) struct Head {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) state: Option<String>,
+    pub(crate) cpu: Option<u32>,
+    pub(crate) on_cpu: bool,
+    pub(crate) errors: RowErrors,
 }
 
 /// Which threads, which part, and how frames are named.
@@ -37,9 +60,9 @@ pub(crate) struct Options {
 }
 
 /// A thread with its stack.
-struct StackRow {
+pub(crate) struct StackRow {
     part: Part,
-    thread: Thread,
+    thread: Head,
     stack: Stack,
     /// The frames' names, as they are shown.
     names: Vec<Option<String>>,
@@ -80,9 +103,18 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
             Part::Kernel => stacks.kernel_stack(task),
             Part::User => stacks.user_stack(task, options.scan, cache),
         };
-        let mut thread = task.thread_row();
-        thread.errors.append(context.linux.limits(), std::mem::take(&mut stack.errors));
-        StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
+        let mut row = task.thread_row();
+        row.errors.append(context.linux.limits(), std::mem::take(&mut stack.errors));
+        let head = Head {
+            pid: row.pid,
+            tid: row.tid,
+            name: row.name,
+            state: row.state.map(String::from),
+            cpu: row.cpu,
+            on_cpu: row.on_cpu,
+            errors: row.errors,
+        };
+        StackRow::new(options.part, head, stack)
     };
     let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
     context.all_is_read();
@@ -95,20 +127,31 @@ pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure
     } else if options.lines {
         context.notes.warning(&"--lines needs debug files: name their directory by --symbols");
     }
+    show(context.notes, &mut context.output(), rows, options.demangle, limit)
+}
+
+/// Names the frames and prints the stacks.
+pub(crate) fn show(
+    notes: &Notes,
+    output: &mut Output,
+    mut rows: Vec<StackRow>,
+    readable_names: bool,
+    limit: usize,
+) -> Result<(), Failure> {
     // The same functions are on many stacks: each name is made readable once.
     let mut readable: HashMap<String, String> = HashMap::new();
     for row in &mut rows {
         let mut name = |frame: &Frame| {
             let raw = &frame.symbol.as_ref()?.name;
-            let make = || if options.demangle { demangle(raw, limit) } else { cut(raw, limit) };
+            let make = || if readable_names { demangle(raw, limit) } else { cut(raw, limit) };
             Some(readable.entry(raw.clone()).or_insert_with(make).clone())
         };
         row.names = row.stack.frames.iter().map(&mut name).collect();
     }
     for row in &rows {
-        context.notes.row(&format_args!("tid {}", row.thread.tid), &row.thread.errors);
+        notes.row(&format_args!("tid {}", row.thread.tid), &row.thread.errors);
     }
-    print(&mut context.output(), rows)
+    print(output, rows)
 }
 
 fn print(output: &mut Output, rows: Vec<StackRow>) -> Result<(), Failure> {
@@ -128,6 +171,11 @@ fn print(output: &mut Output, rows: Vec<StackRow>) -> Result<(), Failure> {
 }
 
 impl StackRow {
+    /// A stack whose frames have no names yet.
+    pub(crate) const fn new(part: Part, thread: Head, stack: Stack) -> Self {
+        Self { part, thread, stack, names: Vec::new(), details: Vec::new() }
+    }
+
     /// Takes what debug files say: better names, inlined functions as frames of their own, source lines.
     fn refine(&mut self, refined: &HashMap<Place, Refined>) {
         let mut frames = Vec::with_capacity(self.stack.frames.len());
@@ -166,7 +214,7 @@ impl StackRow {
     fn print(&self, out: &mut impl Write, color: bool) -> std::io::Result<()> {
         let (bold, dim, plain) = if color { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
         let thread = &self.thread;
-        let state = thread.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+        let state = thread.state.as_deref().unwrap_or("?");
         let on = if thread.on_cpu {
             thread.cpu.map_or(String::new(), |cpu| format!(" on CPU {cpu}"))
         } else {
@@ -218,7 +266,7 @@ impl StackRow {
             ("inlined", json!(detail.is_some_and(|detail| detail.inlined))),
             ("source", optional(source, |source| json!({ "file": source.file, "line": source.line }))),
         ];
-        Some(object(fields, &vmc::view::RowErrors::default()))
+        Some(object(fields, &RowErrors::default()))
     }
 }
 
@@ -262,7 +310,7 @@ impl Row for StackRow {
             ("pid", json!(self.thread.pid)),
             ("tid", json!(self.thread.tid)),
             ("name", json!(self.thread.name)),
-            ("state", optional(self.thread.state, |state| json!(state.to_string()))),
+            ("state", json!(self.thread.state)),
             ("on_cpu", json!(self.thread.on_cpu)),
             ("frames", Value::Array(frames.collect())),
             ("stop", json!(self.stack.stop.map(|stop| stop.to_string()))),

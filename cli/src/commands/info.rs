@@ -12,7 +12,7 @@ use crate::output::{address, object, optional, time};
 use crate::target::Target;
 
 /// The version of the JSON documents' schema.
-const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let facts = context.linux.facts();
@@ -60,7 +60,7 @@ pub(crate) fn without_guest(question: &Question<'_>) -> Result<(), Failure> {
 }
 
 /// The rows that tell of the target.
-fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
+pub(crate) fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
     match target {
         Target::Image(image) => of_image(common, image),
         Target::Live(guest) => of_live(&guest.facts()),

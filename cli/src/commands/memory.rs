@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Object, Output, address, object};
 
 /// `read` gives no more than this at once: it is kept in memory before the first byte is written.
-const MOST: usize = 16 << 20;
+pub(crate) const MOST: usize = 16 << 20;
 
 /// The memory of process `pid`, if one was named.
 fn memory_of<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Option<AddressSpaceOf<'a, 'a>>, Failure> {
@@ -25,8 +25,16 @@ fn memory_of<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Option<Addre
 pub(crate) fn translate(context: &Context<'_>, pid: Option<u32>, virt: u64) -> Result<(), Failure> {
     let process = memory_of(context, pid)?;
     let space = process.as_ref().map_or(context.linux.space(), |process| process.tables());
-    let walked = space.walk(VirtAddr::new(virt));
-    let mut output = context.output();
+    show_walk(&mut context.output(), context.name, virt, space.walk(VirtAddr::new(virt)))
+}
+
+/// Shows a walk, or fails by saying where it ended.
+pub(crate) fn show_walk(
+    output: &mut Output,
+    name: &str,
+    virt: u64,
+    walked: Result<Walk, TranslateError>,
+) -> Result<(), Failure> {
     let row = match &walked {
         Ok(walk) => translation(virt, walk),
         Err(why) => {
@@ -38,11 +46,8 @@ pub(crate) fn translate(context: &Context<'_>, pid: Option<u32>, virt: u64) -> R
     } else {
         output.object(row)?;
     }
-    walked.map(|_| ()).map_err(|why| not_mapped(context, virt, &why))
-}
-
-fn not_mapped(context: &Context<'_>, virt: u64, why: &TranslateError) -> Failure {
-    Failure::Said(format!("{}: {virt:#x} is not mapped: {why}", context.name))
+    let not_mapped = |why| Failure::Said(format!("{name}: {virt:#x} is not mapped: {why}"));
+    walked.map(|_| ()).map_err(not_mapped)
 }
 
 fn translation(virt: u64, walk: &Walk) -> Object {
@@ -103,7 +108,7 @@ pub(crate) fn read_physical(question: &Question<'_>, at: u64, len: u64, raw: boo
     print(&mut question.output(), at, &bytes, raw)
 }
 
-fn print(output: &mut Output, at: u64, bytes: &[u8], raw: bool) -> Result<(), Failure> {
+pub(crate) fn print(output: &mut Output, at: u64, bytes: &[u8], raw: bool) -> Result<(), Failure> {
     if raw {
         output.stream().write_all(bytes)?;
         return Ok(output.stream().flush()?);

@@ -24,6 +24,7 @@ mod symbols;
 mod threads;
 mod tree;
 mod types;
+mod windows;
 
 pub(crate) use search::Pattern;
 
@@ -32,10 +33,12 @@ use std::time::Instant;
 use vmc::view::RowErrors;
 use vmc::{Limits, LiveError};
 use vmc_linux::{Linux, LinuxError, Task};
+use vmc_windows::{Hints, SymbolFiles, Windows, WindowsError};
 
-use crate::args::{Args, Command, Common};
-use crate::debug::KernelFiles;
+use crate::args::{Args, Command, Common, Os};
+use crate::debug::{KernelFiles, WindowsFiles};
 use crate::failure::Failure;
+use crate::guest::{Guest, NotOpened};
 use crate::live::{self, Blocked, Pause};
 use crate::notes::Notes;
 use crate::output::{Output, Sink};
@@ -196,7 +199,8 @@ fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Res
     let question = Question { args, notes, sink, target };
     let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
-    if let Some(Err(LinuxError::NotVerified { .. })) = &opened
+    if let Some(Err(why)) = &opened
+        && let Some(LinuxError::NotVerified { .. }) = why.linux()
         && question.may_move()
         && let Some(base) = vmc_linux::ram_base(target.memory())
     {
@@ -207,6 +211,11 @@ fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Res
         return question.ask(Some(&opened), None, &files);
     }
     question.ask(opened.as_ref(), None, &files)
+}
+
+/// Was there no Linux kernel at all?
+const fn is_missing(why: &LinuxError) -> bool {
+    matches!(why, LinuxError::NotFound { .. } | LinuxError::NotVerified { .. })
 }
 
 /// Why a kernel is not understood, what was wrong with the files that were given for it, and which ones would help.
@@ -250,8 +259,41 @@ impl<'a> Question<'a> {
         self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
     }
 
-    /// Finds the kernel.
-    pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
+    /// Finds the kernel: Linux, or else Windows.
+    pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Guest<'a>, NotOpened> {
+        let os = self.args.common.os;
+        let linux = match os {
+            Some(Os::Windows) => None,
+            _ => match self.open_linux(files) {
+                Ok(linux) => return Ok(Guest::Linux(Box::new(linux))),
+                Err(why) => Some(why),
+            },
+        };
+        let windows = || self.open_windows().map(|windows| Guest::Windows(Box::new(windows)));
+        match linux {
+            None => windows().map_err(|why| NotOpened::Windows(Box::new(why))),
+            // A Linux kernel that was found and cannot be read is no Windows.
+            Some(why) if os == Some(Os::Linux) || !is_missing(&why) => Err(NotOpened::Linux(Box::new(why))),
+            Some(linux) => windows().map_err(|why| match why {
+                WindowsError::NotFound { .. } => {
+                    NotOpened::Neither { linux: Box::new(linux), windows: Box::new(why) }
+                }
+                found => NotOpened::Windows(Box::new(found)),
+            }),
+        }
+    }
+
+    fn open_windows(&self) -> Result<Windows<'a>, WindowsError> {
+        let symbols = &self.args.common.symbols;
+        let mut files = WindowsFiles::new(symbols);
+        let given: Option<&mut dyn SymbolFiles> = if symbols.is_empty() { None } else { Some(&mut files) };
+        let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
+        let opened = Windows::open(memory, vcpus, &Hints::default(), Limits::default(), given);
+        files.remarks().for_each(|remark| self.notes.detail(remark));
+        opened
+    }
+
+    fn open_linux(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
         let given: Option<&mut dyn vmc_linux::KernelFiles> =
             if self.args.common.symbols.is_empty() { None } else { Some(files) };
         let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
@@ -267,7 +309,7 @@ impl<'a> Question<'a> {
     /// as soon as everything is read.
     pub(crate) fn ask(
         &self,
-        opened: Option<&Result<Linux<'a>, LinuxError>>,
+        opened: Option<&Result<Guest<'a>, NotOpened>>,
         pause: Option<&Pause<'_>>,
         files: &KernelFiles<'_>,
     ) -> Result<(), Failure> {
@@ -286,21 +328,35 @@ impl<'a> Question<'a> {
                         "{name}: without the kernel's addresses and VMCOREINFO: {why}"
                     ));
                 }
-                dump::run(self, opened.as_ref().ok(), pause, out)
+                let linux = match opened {
+                    Ok(Guest::Linux(linux)) => Some(&**linux),
+                    _ => None,
+                };
+                dump::run(self, linux, pause, out)
             }
             (Command::Info(_), Some(Err(why))) => {
                 info::without_guest(self)?;
                 Err(self.not_understood(why, files))
             }
             (_, Some(Err(why))) => Err(self.not_understood(why, files)),
-            (_, Some(Ok(linux))) => self.ask_guest(linux, pause),
+            (_, Some(Ok(Guest::Linux(linux)))) => self.ask_guest(linux, pause),
+            (_, Some(Ok(Guest::Windows(guest)))) => windows::run(self, guest, pause),
             (_, None) => Ok(()),
         }
     }
 
     /// Why there is no kernel that can be read.
-    fn not_understood(&self, why: &LinuxError, files: &KernelFiles<'_>) -> Failure {
+    fn not_understood(&self, why: &NotOpened, files: &KernelFiles<'_>) -> Failure {
         let name = self.name();
+        let why = match why {
+            NotOpened::Linux(why) => &**why,
+            NotOpened::Windows(why) if matches!(**why, WindowsError::NoTypes { .. }) => {
+                return Failure::Said(format!(
+                    "{name}: {why}; give --symbols DIR with its volatility3 ISF (ntkrnlmp.pdb/GUID-AGE.json.xz)"
+                ));
+            }
+            _ => return Failure::Said(format!("{name}: {why}")),
+        };
         match why {
             LinuxError::NotVerified { .. } if self.may_move() => Failure::Said(format!(
                 "{name}: {why}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
@@ -337,11 +393,7 @@ impl<'a> Question<'a> {
             }
             Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
             Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
-                let part = match (kernel, user) {
-                    (true, _) => bt::Part::Kernel,
-                    (_, true) => bt::Part::User,
-                    _ => bt::Part::Both,
-                };
+                let part = bt::Part::of(*kernel, *user);
                 let demangle = !no_demangle;
                 let options =
                     bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };

@@ -13,8 +13,10 @@ mod lines;
 mod link;
 mod refine;
 mod scan;
+mod windows;
 
 pub(crate) use find::DebugFiles;
 pub(crate) use frames::UnwindFiles;
 pub(crate) use kernel::KernelFiles;
 pub(crate) use refine::{Place, Refined, Source, refine};
+pub(crate) use windows::WindowsFiles;

@@ -23,12 +23,12 @@ pub(crate) use until::Until;
 use std::time::Instant;
 
 use vmc::LiveGuest;
-use vmc_linux::{Linux, LinuxError};
 
 use crate::args::Command;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
+use crate::guest::{Guest, NotOpened};
 use crate::record::{self, Moment, Seen};
 use crate::top;
 use pause::Gate;
@@ -92,7 +92,7 @@ fn open_running<'m>(
     question: &Question<'m>,
     guest: &dyn LiveGuest,
     files: &mut KernelFiles<'_>,
-) -> Option<Result<Linux<'m>, LinuxError>> {
+) -> Option<Result<Guest<'m>, NotOpened>> {
     if !question.args.command.needs_kernel() {
         return None;
     }

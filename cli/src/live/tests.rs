@@ -15,6 +15,7 @@ use crate::args::Args;
 use crate::notes::Notes;
 use crate::output::Sink;
 use crate::target::Target;
+use vmc_linux::Linux;
 
 /// What was said of a guest, and how.
 struct Told {

@@ -11,28 +11,14 @@ const FRAME_BYTES: u64 = 1 << 20;
 /// CR0's bit for paging.
 const PAGING: u64 = 1 << 31;
 
-/// Is it in the kernel, or what stands for one?
-pub(crate) const fn in_kernel(registers: &Registers) -> bool {
-    match registers {
-        Registers::X86_64(registers) => !registers.in_user_mode(),
-        Registers::Aarch64(registers) => !registers.in_user_mode(),
-        _ => true,
-    }
-}
-
 /// Where it stands.
-pub(crate) fn innermost(registers: &Registers) -> Vec<CodeAddress> {
-    let at = match registers {
-        Registers::X86_64(registers) => registers.rip,
-        Registers::Aarch64(registers) => registers.pc,
-        _ => return Vec::new(),
-    };
-    vec![CodeAddress::InstructionPointer(VirtAddr::new(at))]
+pub(crate) const fn innermost(registers: &Registers) -> CodeAddress {
+    CodeAddress::InstructionPointer(registers.instruction_pointer())
 }
 
 /// Where it stands, and its callers. Of a machine without paging, or of another architecture, where it stands alone.
 pub(crate) fn walk(memory: &dyn PhysMemory, registers: &Registers) -> Vec<CodeAddress> {
-    let mut found = innermost(registers);
+    let mut found = vec![innermost(registers)];
     let Registers::X86_64(registers) = registers else { return found };
     if registers.cr0 & PAGING == 0 {
         return found;

@@ -179,9 +179,9 @@ impl<'a> Sampler<'a> {
                     let walked = if self.wanted.stacks {
                         bare::walk(self.moment, &registers)
                     } else {
-                        bare::innermost(&registers)
+                        vec![bare::innermost(&registers)]
                     };
-                    Some(Raw::Bare(walked, bare::in_kernel(&registers)))
+                    Some(Raw::Bare(walked, !registers.in_user_mode()))
                 }
             }
         };

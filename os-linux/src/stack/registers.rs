@@ -34,15 +34,6 @@ pub(super) enum UserPart {
     Unknown,
 }
 
-/// Was a vCPU in a program?
-pub(super) fn in_user_mode(registers: &Registers) -> bool {
-    match registers {
-        Registers::X86_64(registers) => registers.in_user_mode(),
-        Registers::Aarch64(registers) => registers.in_user_mode(),
-        _ => false,
-    }
-}
-
 impl Task<'_, '_> {
     /// Where its user part begins. What stands in the way is told in `errors`.
     pub(super) fn user_part(&self, errors: &mut RowErrors) -> UserPart {
@@ -66,7 +57,7 @@ impl Task<'_, '_> {
             match self.linux.cpus().vcpu_of(self.at) {
                 Some(index) => {
                     if let Ok(registers) = self.linux.vcpus().registers(index)
-                        && in_user_mode(&registers)
+                        && registers.in_user_mode()
                     {
                         return Ok(UserPart::Registers(Box::new(registers)));
                     }

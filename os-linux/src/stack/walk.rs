@@ -40,34 +40,16 @@ impl Stacks<'_, '_> {
             return stack;
         };
         let memory = &code.process.memory;
-        let unwinder = Unwinder::new(&code, memory, limits);
         let frames = &mut stack.frames;
-        stack.stop = Some(match &*registers {
-            Registers::X86_64(registers) if registers.cs == USER_CODE_32 => {
-                let mut walk = unwinder.walk_x86(registers, cache);
-                code.extend(frames, walk.by_ref());
-                walk.stop()
-            }
-            Registers::X86_64(registers) => {
-                let mut walk = unwinder.walk(registers, cache);
-                code.extend(frames, walk.by_ref());
-                walk.stop()
-            }
-            Registers::Aarch64(registers) if registers.in_32_bit_mode() => {
-                stack.errors.push(
-                    limits,
-                    "stack",
-                    &"it runs a program of 32 bits (AArch32), which is not walked",
-                );
-                Stop::NoUnwindInfo(VirtAddr::new(registers.pc))
-            }
-            Registers::Aarch64(registers) => {
-                let mut walk = unwinder.walk_aarch64(self.linux.unwound(registers), cache);
-                code.extend(frames, walk.by_ref());
-                walk.stop()
-            }
-            _ => Stop::NoUnwindInfo(task.address()),
-        });
+        let walked = self.walk_user(&code, &registers, cache, &mut NamedFrames { code: &code, frames });
+        stack.stop = Some(walked.unwrap_or_else(|| {
+            stack.errors.push(
+                limits,
+                "stack",
+                &"it runs a program of 32 bits (AArch32), which is not walked",
+            );
+            Stop::NoUnwindInfo(registers.instruction_pointer())
+        }));
         code.name_signal_returns(frames);
         // Behind the last frame; the first word is its own where it has taken none yet.
         if guess
@@ -91,6 +73,53 @@ impl Stacks<'_, '_> {
         }
         tell_missing_page(memory, stack.stop, "stack", limits, &mut stack.errors);
         stack
+    }
+
+    /// Walks over the stack of a program's code from these registers on. Nothing where code of their kind is not walked
+    /// (AArch32).
+    pub(super) fn walk_user(
+        &self,
+        code: &CodeOf<'_, '_, '_>,
+        registers: &Registers,
+        cache: &mut Cache,
+        sink: &mut impl FrameSink,
+    ) -> Option<Stop> {
+        let unwinder = Unwinder::new(code, &code.process.memory, self.linux.limits());
+        match registers {
+            Registers::X86_64(registers) if registers.cs == USER_CODE_32 => {
+                let mut walk = unwinder.walk_x86(registers, cache);
+                sink.take(walk.by_ref());
+                Some(walk.stop())
+            }
+            Registers::X86_64(registers) => {
+                let mut walk = unwinder.walk(registers, cache);
+                sink.take(walk.by_ref());
+                Some(walk.stop())
+            }
+            Registers::Aarch64(registers) if !registers.in_32_bit_mode() => {
+                let mut walk = unwinder.walk_aarch64(self.linux.unwound(registers), cache);
+                sink.take(walk.by_ref());
+                Some(walk.stop())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What takes the frames of a walk, as many of them as it wants.
+pub(super) trait FrameSink {
+    fn take<R>(&mut self, frames: impl Iterator<Item = vmc_unwind::Frame<R>>);
+}
+
+/// Takes all frames of a program's code, with their names.
+struct NamedFrames<'f, 'c, 's, 'k, 'm> {
+    code: &'c CodeOf<'s, 'k, 'm>,
+    frames: &'f mut Vec<Frame>,
+}
+
+impl FrameSink for NamedFrames<'_, '_, '_, '_, '_> {
+    fn take<R>(&mut self, frames: impl Iterator<Item = vmc_unwind::Frame<R>>) {
+        self.code.extend(self.frames, frames);
     }
 }
 

@@ -61,7 +61,7 @@ impl<'w> Process<'w> {
         self.windows
     }
 
-    /// The short name that the kernel keeps (`ImageFileName`): Latin-1, as it is, control characters too.
+    /// The short name that the kernel keeps (`ImageFileName`): Latin-1; bytes that control terminals as `\\xNN`.
     ///
     /// # Errors
     /// [`WindowsError::Read`] where it cannot be read.
@@ -70,8 +70,7 @@ impl<'w> Process<'w> {
         let at = self.object.wrapping_add(fields.name.offset);
         let bytes = self.windows.kernel().read_vec(at, fields.name.size, 64);
         let bytes = bytes.map_err(WindowsError::read("ImageFileName"))?;
-        let name: String =
-            bytes.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect();
+        let name: String = bytes.iter().take_while(|byte| **byte != 0).map(|byte| shown(*byte)).collect();
         Ok(if name.is_empty() && self.found == Found::Idle { "Idle".into() } else { name })
     }
 
@@ -100,6 +99,11 @@ impl<'w> Process<'w> {
     pub(crate) const fn found(&self) -> Found {
         self.found
     }
+}
+
+/// A byte of a name.
+fn shown(byte: u8) -> String {
+    if byte < b' ' || byte == 0x7f { alloc::format!("\\x{byte:02x}") } else { char::from(byte).into() }
 }
 
 /// The page table root in a CR3 value: without the process-context identifier and the bit that keeps the TLB.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use vmc::symbols::SymbolTableBuilder;
 use vmc::vcpu::NoVcpus;
-use vmc::{FlatMemory, Limits, PhysAddr, VirtAddr};
+use vmc::{FlatMemory, Limits, PhysAddr, Vcpus, VirtAddr};
 use vmc_types::IsfTypes;
 use vmc_windows::{Fits, GivenKernel, Hints, KernelIdentity, SymbolFiles, Windows};
 
@@ -70,6 +70,17 @@ pub(crate) fn images() -> Vec<(PathBuf, Value)> {
 
 /// Opens the image whose memory is `raw`.
 pub(crate) fn with_memory(folder: &Path, truth: &Value, raw: &[u8], check: impl FnOnce(&Windows<'_>)) {
+    with(folder, truth, raw, &NoVcpus, check);
+}
+
+/// The same, with vCPUs.
+pub(crate) fn with(
+    folder: &Path,
+    truth: &Value,
+    raw: &[u8],
+    vcpus: &dyn Vcpus,
+    check: impl FnOnce(&Windows<'_>),
+) {
     let memory = FlatMemory::new(PhysAddr::new(0), raw);
     let pdb = &truth["kernel"]["pdb"];
     let guid = pdb["guid"].as_str().unwrap().replace('-', "");
@@ -80,7 +91,7 @@ pub(crate) fn with_memory(folder: &Path, truth: &Value, raw: &[u8], check: impl 
         ..Hints::default()
     };
     let mut isf = Isf(folder.join("../..").join(file));
-    let windows = Windows::open(&memory, &NoVcpus, &hints, Limits::default(), Some(&mut isf)).unwrap();
+    let windows = Windows::open(&memory, vcpus, &hints, Limits::default(), Some(&mut isf)).unwrap();
     check(&windows);
 }
 

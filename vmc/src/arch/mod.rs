@@ -58,6 +58,33 @@ impl Registers {
             Self::Aarch64(_) => Architecture::Aarch64,
         }
     }
+
+    /// Is the vCPU in user mode?
+    #[must_use]
+    pub const fn in_user_mode(&self) -> bool {
+        match self {
+            Self::X86_64(registers) => registers.in_user_mode(),
+            Self::Aarch64(registers) => registers.in_user_mode(),
+        }
+    }
+
+    /// The instruction pointer: the program counter on aarch64.
+    #[must_use]
+    pub const fn instruction_pointer(&self) -> VirtAddr {
+        match self {
+            Self::X86_64(registers) => VirtAddr::new(registers.rip),
+            Self::Aarch64(registers) => VirtAddr::new(registers.pc),
+        }
+    }
+
+    /// The stack pointer of the mode that the vCPU is in.
+    #[must_use]
+    pub const fn stack_pointer(&self) -> VirtAddr {
+        match self {
+            Self::X86_64(registers) => VirtAddr::new(registers.rsp()),
+            Self::Aarch64(registers) => VirtAddr::new(registers.sp),
+        }
+    }
 }
 
 /// A page table root and how to walk it.

@@ -1,9 +1,66 @@
-//! A process in detail.
+//! Processes and their threads: a row of each, and a process in detail.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::RowErrors;
+use crate::addr::{PhysAddr, VirtAddr};
+
+/// A process.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's number.
+    pub ppid: Option<u32>,
+    /// The kernel's short name for it.
+    pub name: String,
+    /// The path of its executable.
+    pub exe: Option<String>,
+    /// Its command line, a word an entry.
+    pub command_line: Option<Vec<String>>,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// Real group id.
+    pub gid: Option<u32>,
+    /// Its main thread's state, as the letter of `/proc/PID/stat`.
+    pub state: Option<char>,
+    /// How many threads it has.
+    pub threads: Option<u32>,
+    /// Is it a kernel thread?
+    pub kernel: bool,
+    /// When it began, in nanoseconds since 1970 (UTC).
+    pub start_time: Option<i128>,
+    /// Resident memory in bytes.
+    pub rss_bytes: Option<u64>,
+    /// The kernel's own object for it.
+    pub object: VirtAddr,
+    /// The root of its page tables.
+    pub page_table: Option<PhysAddr>,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
+
+/// A thread.
+#[derive(Clone, Debug, Default)]
+pub struct Thread {
+    /// Its number.
+    pub tid: u32,
+    /// Its process' number.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its state, as the letter of `/proc/PID/stat`.
+    pub state: Option<char>,
+    /// The CPU it runs on or last ran on.
+    pub cpu: Option<u32>,
+    /// Is it on a CPU right now?
+    pub on_cpu: bool,
+    /// The kernel's own object for it.
+    pub object: VirtAddr,
+    /// What could not be read.
+    pub errors: RowErrors,
+}
 
 /// What a process may do. Capabilities are sets of bits: capability `n` is bit `n`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::task::Task;
 
 impl Task<'_, '_> {
     /// It is on a vCPU that is in the kernel.
-    pub(in crate::stack) fn on_cpu_aarch64(
+    pub(super) fn on_vcpu_aarch64(
         &self,
         registers: &vmc::arch::aarch64::Registers,
     ) -> Result<KernelPart, LinuxError> {

@@ -6,7 +6,7 @@ mod module;
 mod start;
 mod walk;
 
+pub(super) use code::KernelCode;
 pub use code::ModuleSymbol;
 pub(crate) use code::OrcCopy;
-pub(super) use code::{KernelCode, Rules};
 pub(super) use start::KernelPart;

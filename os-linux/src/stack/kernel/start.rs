@@ -12,7 +12,6 @@ use vmc_unwind::CodeAddress;
 use vmc_unwind::gimli::X86_64;
 
 use crate::error::LinuxError;
-use crate::stack::registers::in_user_mode;
 use crate::task::Task;
 
 /// Where a thread's kernel part begins.
@@ -48,18 +47,9 @@ impl Task<'_, '_> {
         let switching = vcpu.is_none() && vcpus > 0 && cpus.running().count() == vcpus;
         if self.on_cpu() && !switching {
             let registers = vcpu.and_then(|index| self.linux.vcpus().registers(index).ok());
-            return match registers {
-                Some(registers) if in_user_mode(&registers) => Ok(KernelPart::None),
-                Some(Registers::X86_64(registers)) => {
-                    let address = CodeAddress::InstructionPointer(VirtAddr::new(registers.rip));
-                    Ok(KernelPart::X86_64((&registers).into(), address))
-                }
-                Some(Registers::Aarch64(registers)) => self.on_cpu_aarch64(&registers),
-                _ => {
-                    let reason = "it is on a CPU, and the target has no registers for it";
-                    Err(LinuxError::Broken { what: "the thread", at: self.at, reason })
-                }
-            };
+            let reason = "it is on a CPU, and the target has no registers for it";
+            let unknown = LinuxError::Broken { what: "the thread", at: self.at, reason };
+            return self.on_vcpu(&registers.ok_or(unknown)?);
         }
         // A dead task's stack goes before it does.
         if self.pointer(self.linux.task()?.stack, "stack")?.is_null() {
@@ -68,6 +58,19 @@ impl Task<'_, '_> {
         match self.linux.tables().architecture() {
             Architecture::X86_64 => self.switched_out(),
             Architecture::Aarch64 => self.switched_out_aarch64(),
+        }
+    }
+
+    /// It is on a vCPU, which has these registers.
+    pub(in crate::stack) fn on_vcpu(&self, registers: &Registers) -> Result<KernelPart, LinuxError> {
+        match registers {
+            _ if registers.in_user_mode() => Ok(KernelPart::None),
+            Registers::X86_64(x86) => {
+                let address = CodeAddress::InstructionPointer(registers.instruction_pointer());
+                Ok(KernelPart::X86_64(x86.into(), address))
+            }
+            Registers::Aarch64(arm) => self.on_vcpu_aarch64(arm),
+            _ => Ok(KernelPart::Unknown),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The walk over the kernel part of a thread's stack, and both parts joined.
 
+use alloc::vec::Vec;
+
 use vmc::view::{Frame, Space, Stack, Stop};
 use vmc_unwind::Cache;
 use vmc_unwind::aarch64::kernel as aarch64;
@@ -8,6 +10,7 @@ use vmc_unwind::orc::KernelUnwinder;
 use super::code::{KernelCode, Rules};
 use super::start::KernelPart;
 use crate::error::LinuxError;
+use crate::stack::walk::FrameSink;
 use crate::stack::{Stacks, tell_missing_page};
 use crate::task::Task;
 
@@ -26,6 +29,18 @@ impl KernelCode<'_, '_> {
             found_by: frame.found_by,
             signal: false,
         }
+    }
+}
+
+/// Takes all frames of the kernel's code, with their names.
+struct NamedFrames<'f, 'c, 'k, 'm> {
+    code: &'c KernelCode<'k, 'm>,
+    frames: &'f mut Vec<Frame>,
+}
+
+impl FrameSink for NamedFrames<'_, '_, '_, '_> {
+    fn take<R>(&mut self, frames: impl Iterator<Item = vmc_unwind::Frame<R>>) {
+        self.frames.extend(frames.map(|frame| self.code.frame(&frame)));
     }
 }
 
@@ -53,25 +68,37 @@ impl<'k, 'm> Stacks<'k, 'm> {
             stack.kernel_stop = Some(Stop::NoUnwindInfo(address.address()));
             return stack;
         };
-        let (space, frames) = (self.linux.space(), &mut stack.frames);
-        stack.kernel_stop = Some(match (part, &code.rules) {
+        let mut named = NamedFrames { code, frames: &mut stack.frames };
+        // Nothing for registers of one architecture with the kernel of another.
+        let stop = self.walk_kernel(code, part, &mut named);
+        stack.kernel_stop = Some(stop.unwrap_or(Stop::NoUnwindInfo(address.address())));
+        tell_missing_page(self.linux.space(), stack.kernel_stop, "kernel stack", limits, &mut stack.errors);
+        stack
+    }
+
+    /// Walks over the kernel part of a stack. Nothing where there is none, or none that this kernel's code can have.
+    pub(in crate::stack) fn walk_kernel(
+        &self,
+        code: &KernelCode<'k, 'm>,
+        part: KernelPart,
+        sink: &mut impl FrameSink,
+    ) -> Option<Stop> {
+        let (space, limits) = (self.linux.space(), self.linux.limits());
+        match (part, &code.rules) {
             (KernelPart::X86_64(registers, address), Rules::Orc(rules)) => {
                 let mut walk =
                     KernelUnwinder::new(code, space, &rules.saved, limits).walk(registers, address);
-                frames.extend(walk.by_ref().map(|frame| code.frame(&frame)));
-                walk.stop()
+                sink.take(walk.by_ref());
+                Some(walk.stop())
             }
             (KernelPart::Aarch64(registers, address, stacks), Rules::Records(saved)) => {
                 let unwinder = aarch64::KernelUnwinder::new(code, space, *saved, &stacks, limits);
                 let mut walk = unwinder.walk(registers, address);
-                frames.extend(walk.by_ref().map(|frame| code.frame(&frame)));
-                walk.stop()
+                sink.take(walk.by_ref());
+                Some(walk.stop())
             }
-            // Registers of one architecture with the kernel of another.
-            _ => Stop::NoUnwindInfo(address.address()),
-        });
-        tell_missing_page(self.linux.space(), stack.kernel_stop, "kernel stack", limits, &mut stack.errors);
-        stack
+            _ => None,
+        }
     }
 
     /// A thread's whole stack: the kernel's frames, then its program's. The thread has to be of a process that these were

@@ -1,0 +1,127 @@
+//! The commands for Windows guests, one a module.
+
+mod bt;
+mod info;
+mod lsof;
+mod maps;
+mod memory;
+mod modules;
+mod ps;
+mod symbols;
+mod threads;
+
+use vmc_windows::{Process, Windows, WindowsError};
+
+use super::{Question, bt::Part, types};
+use crate::args::Command;
+use crate::failure::Failure;
+use crate::live::Pause;
+use crate::output::Output;
+
+/// What every command works with.
+struct Context<'a> {
+    question: &'a Question<'a>,
+    windows: &'a Windows<'a>,
+    pause: Option<&'a Pause<'a>>,
+}
+
+impl<'a> Context<'a> {
+    fn output(&self) -> Output {
+        self.question.output()
+    }
+
+    /// Everything that is asked of the guest has been read: it may run again while that is worked on.
+    fn all_is_read(&self) {
+        if let Some(pause) = self.pause {
+            // Whoever began it asks how it ended.
+            let _ = pause.end();
+        }
+    }
+
+    /// A failure of the guest's, with the target's name.
+    fn failed(&self, why: &WindowsError) -> Failure {
+        Failure::Said(format!("{}: {why}", self.question.name()))
+    }
+
+    /// Says that a list is not whole.
+    fn cut(&self, what: &dyn std::fmt::Display) {
+        self.question.notes.warning(&format_args!("{}: incomplete: {what}", self.question.name()));
+    }
+
+    /// What of a list can be had; what broke it is said.
+    fn found<T>(&self, items: impl IntoIterator<Item = Result<T, WindowsError>>) -> Vec<T> {
+        items.into_iter().filter_map(|item| item.map_err(|why| self.cut(&why)).ok()).collect()
+    }
+
+    /// The process `pid`.
+    fn process(&self, pid: u32) -> Result<Process<'a>, Failure> {
+        self.windows.process(pid).map_err(|why| self.failed(&why))
+    }
+
+    /// The process `pid`, or all of them. Where there is none at all, why.
+    fn processes(&self, pid: Option<u32>) -> Result<Vec<Process<'a>>, Failure> {
+        if let Some(pid) = pid {
+            return Ok(Vec::from([self.process(pid)?]));
+        }
+        let (mut found, mut broken) = (Vec::new(), Vec::new());
+        for item in self.windows.processes() {
+            match item {
+                Ok(process) => found.push(process),
+                Err(why) => broken.push(why),
+            }
+        }
+        if found.is_empty()
+            && let Some(why) = broken.first()
+        {
+            return Err(self.failed(why));
+        }
+        broken.iter().for_each(|why| self.cut(why));
+        Ok(found)
+    }
+}
+
+/// Does what was asked for.
+pub(super) fn run(
+    question: &Question<'_>,
+    windows: &Windows<'_>,
+    pause: Option<&Pause<'_>>,
+) -> Result<(), Failure> {
+    let context = Context { question, windows, pause };
+    let not = |what: &str| {
+        Err(Failure::Said(format!("{}: {what} of Windows guests are not read", question.name())))
+    };
+    match &question.args.command {
+        Command::Info(_) => info::run(&context),
+        // Every way is gone in any case: who is on no list is marked.
+        Command::Ps { tree, pid, .. } => ps::run(&context, *pid, *tree),
+        Command::Threads { pid, .. } => threads::run(&context, *pid),
+        Command::Maps { pid, .. } => maps::run(&context, *pid),
+        Command::Modules { pid, .. } => modules::run(&context, *pid),
+        Command::Lsof { pid, .. } => lsof::run(&context, *pid),
+        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => {
+            bt::run(&context, *pid, *tid, Part::of(*kernel, *user), !no_demangle)
+        }
+        Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
+        Command::Types { name, .. } => {
+            let layout = windows.types().layout(types::plain(name), windows.limits());
+            types::print(&mut context.output(), &layout.map_err(|why| context.failed(&why.into()))?)
+        }
+        Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
+        Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
+        Command::Search { what, .. } => match what.pid {
+            Some(_) => not("addresses of matches (--pid)"),
+            None => {
+                super::search::without_guest(question, &"those of Windows guests are not looked for", what)
+            }
+        },
+        Command::Mounts { .. } => not("mounts"),
+        Command::Dmesg(_) => not("logs"),
+        Command::Sockets { .. } => not("sockets"),
+        Command::Containers(_) => not("containers"),
+        Command::Interfaces(_) => not("network interfaces"),
+        Command::Env { .. } => not("environments"),
+        Command::Cat { .. } | Command::Ls { .. } => not("files"),
+        // Asked elsewhere.
+        Command::Registers(_) | Command::Dump { .. } | Command::Record { .. } | Command::Top { .. } => Ok(()),
+    }
+}
