@@ -92,7 +92,6 @@ impl ProcessFields {
 #[derive(Debug)]
 pub(crate) struct ThreadFields {
     pub tid: Field<u64>,
-    pub pid: Option<Field<u64>>,
     pub links: u64,
     pub process: Option<Field<u64>>,
     pub state: Option<Field<u8>>,
@@ -109,7 +108,6 @@ impl ThreadFields {
         const K: &str = "_KTHREAD";
         Ok(Self {
             tid: Field::new(types, E, "Cid.UniqueThread")?,
-            pid: optional(types, E, &["Cid.UniqueProcess"]),
             links: types.member(E, "ThreadListEntry")?.offset,
             process: optional(types, K, &["Process", "ApcState.Process"]),
             state: optional(types, K, &["State"]),

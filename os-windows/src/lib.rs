@@ -11,7 +11,6 @@
 //! Everything that is read was written by the guest. Walks are bounded ([`vmc::Limits`]) and find circles, lengths are
 //! checked before they are believed, and a row that could be read only in part says what is missing.
 #![no_std]
-#![allow(dead_code, reason = "the parts that use it are being made")]
 
 extern crate alloc;
 

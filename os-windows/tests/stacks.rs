@@ -11,6 +11,7 @@
 
 #[path = "common/shared.rs"]
 mod common;
+#[allow(dead_code, reason = "each test uses a part of what they share")]
 mod images;
 
 use images::{images, number, unpacked, with};

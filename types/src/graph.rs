@@ -87,7 +87,7 @@ fn strip<G: Graph>(graph: &G, id: G::Id) -> Result<Option<G::Id>, LayoutError> {
 }
 
 /// The size of a type in bytes.
-fn byte_size<G: Graph>(graph: &G, id: G::Id) -> Result<u64, LayoutError> {
+pub(crate) fn byte_size<G: Graph>(graph: &G, id: G::Id) -> Result<u64, LayoutError> {
     let mut at = id;
     let mut count = 1u64;
     for _ in 0..graph.depth() {

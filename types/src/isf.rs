@@ -16,7 +16,8 @@ use vmc::Limits;
 use vmc::layout::{LayoutError, Layouts, Member, StructLayout, Types};
 
 use crate::error::TypesError;
-use crate::graph::{self, Graph, Kind, Part};
+use crate::graph;
+use crate::owned::{Node, Owned};
 
 #[derive(Debug, Deserialize)]
 struct File {
@@ -85,35 +86,8 @@ pub struct IsfSymbol<'i> {
 /// Types and symbols out of an ISF.
 #[derive(Debug)]
 pub struct IsfTypes {
-    /// All types that are described or referred to.
-    nodes: Vec<Node>,
-    named: HashMap<String, u32>,
+    graph: Owned,
     symbols: BTreeMap<String, Symbol>,
-    depth: usize,
-    most_members: usize,
-}
-
-#[derive(Debug)]
-enum Node {
-    Plain {
-        keyword: &'static str,
-        name: String,
-        size: u64,
-    },
-    Pointer(Option<u32>),
-    Array(u32, u64),
-    Aggregate {
-        keyword: &'static str,
-        name: String,
-        size: u64,
-        members: Vec<(String, u64, Option<u64>, u32)>,
-    },
-    Function,
-    Void,
-    Declared {
-        keyword: &'static str,
-        name: String,
-    },
 }
 
 impl IsfTypes {
@@ -127,13 +101,7 @@ impl IsfTypes {
         if file.user_types.is_empty() {
             return Err(TypesError::Empty);
         }
-        let mut types = Self {
-            nodes: Vec::new(),
-            named: HashMap::with_capacity(file.user_types.len()),
-            symbols: file.symbols,
-            depth: limits.type_depth,
-            most_members: limits.type_members,
-        };
+        let mut types = Owned::new(limits);
         let mut builder = Builder { plain: HashMap::new(), void: 0 };
         // Numbers first: structures refer to each other.
         for (name, user) in &file.user_types {
@@ -165,9 +133,9 @@ impl IsfTypes {
                     "bitfield" => {
                         bits = bits.saturating_add(field.r#type.bit_position);
                         let width = Some(field.r#type.bit_length);
-                        (types.add(field.r#type.r#type.as_deref(), &builder, limits.type_depth), width)
+                        (add(&mut types, field.r#type.r#type.as_deref(), &builder, limits.type_depth), width)
                     }
-                    _ => (types.add(Some(&field.r#type), &builder, limits.type_depth), None),
+                    _ => (add(&mut types, Some(&field.r#type), &builder, limits.type_depth), None),
                 };
                 found.push((name, bits, width, of));
             }
@@ -179,43 +147,7 @@ impl IsfTypes {
                 return Err(bad("it has more types than the limit"));
             }
         }
-        Ok(types)
-    }
-
-    fn push(&mut self, node: Node) -> u32 {
-        self.nodes.push(node);
-        u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX)
-    }
-
-    /// The number of a type that is described where it is used.
-    fn add(&mut self, described: Option<&Type>, builder: &Builder, depth: usize) -> u32 {
-        let (Some(described), Some(depth)) = (described, depth.checked_sub(1)) else { return builder.void };
-        let inner = described.subtype.as_deref();
-        let name = &described.name;
-        match described.kind.as_str() {
-            "pointer" => {
-                let to = self.add(inner, builder, depth);
-                let to = (to != builder.void).then_some(to);
-                self.push(Node::Pointer(to))
-            }
-            "array" => {
-                let of = self.add(inner, builder, depth);
-                self.push(Node::Array(of, described.count))
-            }
-            "function" => self.push(Node::Function),
-            "base" => builder.plain.get(&("", name.clone())).copied().unwrap_or(builder.void),
-            "enum" => match builder.plain.get(&("enum ", name.clone())) {
-                Some(number) => *number,
-                None => self.push(Node::Declared { keyword: "enum ", name: name.clone() }),
-            },
-            kind => match self.named.get(name.as_str()) {
-                Some(number) => *number,
-                None => {
-                    let keyword = if kind == "union" { "union " } else { "struct " };
-                    self.push(Node::Declared { keyword, name: name.clone() })
-                }
-            },
-        }
+        Ok(Self { graph: types, symbols: file.symbols })
     }
 
     /// Its symbols, in no order.
@@ -241,68 +173,50 @@ struct Builder {
     void: u32,
 }
 
-impl Graph for IsfTypes {
-    type Id = u32;
-
-    fn named(&self, name: &str) -> Option<u32> {
-        self.named.get(name).copied()
-    }
-
-    fn kind(&self, id: u32) -> Result<Kind<'_, u32>, LayoutError> {
-        let node = self.nodes.get(id as usize);
-        let node = node.ok_or(LayoutError::Damaged { id, reason: "there is no type of this number" })?;
-        Ok(match node {
-            Node::Plain { keyword, name, size } => {
-                Kind::Plain { keyword, name: name.as_bytes(), size: *size }
+/// The number of a type that is described where it is used.
+fn add(types: &mut Owned, described: Option<&Type>, builder: &Builder, depth: usize) -> u32 {
+    let (Some(described), Some(depth)) = (described, depth.checked_sub(1)) else { return builder.void };
+    let inner = described.subtype.as_deref();
+    let name = &described.name;
+    match described.kind.as_str() {
+        "pointer" => {
+            let to = add(types, inner, builder, depth);
+            let to = (to != builder.void).then_some(to);
+            types.push(Node::Pointer(to))
+        }
+        "array" => {
+            let of = add(types, inner, builder, depth);
+            types.push(Node::Array(of, described.count))
+        }
+        "function" => types.push(Node::Function),
+        "base" => builder.plain.get(&("", name.clone())).copied().unwrap_or(builder.void),
+        "enum" => match builder.plain.get(&("enum ", name.clone())) {
+            Some(number) => *number,
+            None => types.push(Node::Declared { keyword: "enum ", name: name.clone() }),
+        },
+        kind => match types.named.get(name.as_str()) {
+            Some(number) => *number,
+            None => {
+                let keyword = if kind == "union" { "union " } else { "struct " };
+                types.push(Node::Declared { keyword, name: name.clone() })
             }
-            Node::Pointer(to) => Kind::Pointer(*to),
-            Node::Array(of, count) => Kind::Array(*of, *count),
-            Node::Function => Kind::Function,
-            Node::Void => Kind::Alias { name: b"void", of: None },
-            Node::Declared { keyword, name } => Kind::Declared { keyword, name: name.as_bytes() },
-            Node::Aggregate { keyword, name, size, members } => Kind::Aggregate {
-                keyword,
-                name: if name.starts_with("unnamed_") { &[] } else { name.as_bytes() },
-                size: *size,
-                members: members
-                    .iter()
-                    .map(|(name, bits, width, of)| Part {
-                        name: name.as_bytes(),
-                        bit_offset: *bits,
-                        bit_size: *width,
-                        of: *of,
-                    })
-                    .collect(),
-            },
-        })
-    }
-
-    fn number(&self, id: u32) -> u32 {
-        id
-    }
-
-    fn depth(&self) -> usize {
-        self.depth
-    }
-
-    fn most_members(&self) -> usize {
-        self.most_members
+        },
     }
 }
 
 impl Types for IsfTypes {
     fn member(&self, structure: &str, path: &str) -> Result<Member, LayoutError> {
-        graph::member(self, structure, path)
+        graph::member(&self.graph, structure, path)
     }
 
     fn size_of(&self, structure: &str) -> Result<u64, LayoutError> {
-        graph::size_of(self, structure)
+        graph::size_of(&self.graph, structure)
     }
 }
 
 impl Layouts for IsfTypes {
     fn layout(&self, name: &str, limits: &Limits) -> Result<StructLayout, LayoutError> {
-        graph::layout(self, name, limits)
+        graph::layout(&self.graph, name, limits)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! # What it gives
 //! [`Btf`] (what a kernel carries), [`DwarfTypes`] (what compilers write, `vmlinux` with debug information) and [`IsfTypes`]
-//! (volatility3's symbol files), all as [`vmc::layout::Layouts`]: members by path, sizes, whole structures.
+//! (volatility3's symbol files), [`PdbTypes`] (Microsoft's PDBs; feature `pdb`), all as [`vmc::layout::Layouts`]: members by path, sizes, whole structures.
 //!
 //! # What it needs
 //! Bytes: it opens no file (`no_std`). Whether a file is of the kernel that is looked at, the caller decides.
@@ -32,16 +32,22 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(feature = "pdb")]
+extern crate std;
 
 mod btf;
 mod bytes;
 #[cfg(feature = "dwarf")]
 mod dwarf;
 mod error;
-#[cfg(any(feature = "dwarf", feature = "isf"))]
+#[cfg(any(feature = "dwarf", feature = "isf", feature = "pdb"))]
 mod graph;
 #[cfg(feature = "isf")]
 mod isf;
+#[cfg(any(feature = "isf", feature = "pdb"))]
+mod owned;
+#[cfg(feature = "pdb")]
+mod pdb;
 
 pub use btf::Btf;
 pub use bytes::Bytes;
@@ -50,6 +56,8 @@ pub use dwarf::{DwarfTypes, Sections};
 pub use error::TypesError;
 #[cfg(feature = "isf")]
 pub use isf::{IsfSymbol, IsfTypes};
+#[cfg(feature = "pdb")]
+pub use pdb::{PdbTypes, reading_pdb};
 
 /// FNV-1a: short names, no key to keep.
 fn hash(name: &[u8]) -> u64 {

@@ -352,7 +352,7 @@ impl<'a> Question<'a> {
             NotOpened::Linux(why) => &**why,
             NotOpened::Windows(why) if matches!(**why, WindowsError::NoTypes { .. }) => {
                 return Failure::Said(format!(
-                    "{name}: {why}; give --symbols DIR with its volatility3 ISF (ntkrnlmp.pdb/GUID-AGE.json.xz)"
+                    "{name}: {why}; give --symbols DIR with its PDB (ntkrnlmp.pdb/GUIDAGE/ntkrnlmp.pdb) or volatility3 ISF (ntkrnlmp.pdb/GUID-AGE.json.xz)"
                 ));
             }
             _ => return Failure::Said(format!("{name}: {why}")),

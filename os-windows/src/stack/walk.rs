@@ -89,6 +89,9 @@ impl Stacks<'_> {
         }
         let word = |at: u64| kernel.read_u64(frame.wrapping_add(at)).map_err(|why| why.to_string());
         let ip = VirtAddr::new(word(SWITCH_RETURN)?);
+        if ip.is_null() {
+            return Err("there is no switch frame on its kernel stack: it was never switched out".into());
+        }
         let mut registers = Registers::new(ip, frame.wrapping_add(SWITCH_BYTES));
         registers.set(gimli::X86_64::RBP, word(SWITCH_RBP)?);
         Ok(Start::Kernel(registers, CodeAddress::ReturnAddress(ip)))

@@ -1,7 +1,7 @@
-//! Files about a Windows guest's images that `--symbols` gives: volatility3's ISF.
+//! Files about a Windows guest's images that `--symbols` gives: PDBs, and volatility3's ISF.
 //!
-//! What an image says of its PDB names the file: `NAME/GUID-AGE.json.xz`, as volatility3 keeps them. The name is the guest's word:
-//! only plain ones are made part of a path.
+//! What an image says of its PDB names the file: `NAME/GUIDAGE/NAME`, as symbol stores keep it, or `NAME/GUID-AGE.json.xz`, as
+//! volatility3 keeps them. The name is the guest's word: only plain ones are made part of a path.
 
 mod store;
 
@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use vmc::Limits;
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
-use vmc_types::IsfTypes;
+use vmc_types::{IsfTypes, PdbTypes};
 use vmc_windows::{CodeView, Fits, GivenKernel, KernelIdentity, SymbolFiles};
 
 use super::kernel::{read_whole, shown};
 
+/// Bytes of a PDB: public ones of kernels have some 12 MiB, a browser's 2 GiB.
+const PDB_BYTES: u64 = 4 << 30;
 /// Bytes of an ISF, unpacked.
 const ISF_BYTES: u64 = 256 << 20;
 /// Files that are tried for a kernel whose PDB is not known.
@@ -40,6 +42,25 @@ impl<'d> WindowsFiles<'d> {
     /// Which files were passed over, and why.
     pub(crate) fn remarks(&self) -> impl Iterator<Item = &String> {
         self.remarks.iter()
+    }
+
+    /// The first PDB that is of the image; why others are not is noted.
+    fn program_database(&mut self, image: &CodeView) -> Option<PdbTypes> {
+        for path in store::program_databases(self.directories, image) {
+            let read = read_whole(&path, PDB_BYTES)
+                .and_then(|bytes| PdbTypes::parse(&bytes, &self.limits).map_err(|why| why.to_string()));
+            match read {
+                Ok(types) if types.guid() == image.guid && types.age() == image.age => return Some(types),
+                Ok(types) => {
+                    let found = CodeView { name: String::new(), guid: types.guid(), age: types.age() };
+                    self.remarks.insert(format!("{}: it is of {found}, not of {image}", shown(&path)));
+                }
+                Err(why) => {
+                    self.remarks.insert(format!("{}: {why}", shown(&path)));
+                }
+            }
+        }
+        None
     }
 
     /// The first of the files that helps; why others do not is noted.
@@ -79,6 +100,11 @@ fn table(types: &IsfTypes, limits: &Limits) -> SymbolTable {
 
 impl SymbolFiles for WindowsFiles<'_> {
     fn kernel(&mut self, kernel: &KernelIdentity, fits: &Fits<'_>) -> Option<GivenKernel> {
+        if let Some(types) = kernel.code_view.as_ref().and_then(|pdb| self.program_database(pdb)) {
+            let symbols = types.symbols().clone();
+            let code_view = kernel.code_view.clone();
+            return Some(GivenKernel { source: "pdb", types: Box::new(types), symbols, code_view });
+        }
         let (found, code_view) = match &kernel.code_view {
             Some(pdb) => (self.first(store::named(self.directories, pdb), |_| true)?, Some(pdb.clone())),
             None => {
@@ -93,6 +119,9 @@ impl SymbolFiles for WindowsFiles<'_> {
     }
 
     fn image(&mut self, image: &CodeView) -> Option<Arc<SymbolTable>> {
+        if let Some(types) = self.program_database(image) {
+            return Some(Arc::new(types.into_symbols()));
+        }
         let files = store::named(self.directories, image);
         self.first(files, |_| true).map(|(_, symbols)| Arc::new(symbols))
     }

@@ -12,7 +12,17 @@ const WITHIN: [&str; 3] = ["", "windows", "symbols/windows"];
 /// Bytes of a file's name.
 const NAME_BYTES: usize = 128;
 
-/// The files of one image that are there.
+/// The file of an image where symbol stores keep it: `NAME/GUIDAGE/NAME`.
+pub(super) fn program_databases(directories: &[PathBuf], image: &CodeView) -> Vec<PathBuf> {
+    let Some(name) = plain(&image.name) else { return Vec::new() };
+    let folder = image.to_string();
+    let stored = folders(directories, &name).map(|named| named.join(&folder).join(&name)).collect::<Vec<_>>();
+    // They may lie there without folders, too: whether it is the one that is meant, the file says.
+    let bare = directories.iter().map(|directory| directory.join(&name));
+    stored.into_iter().chain(bare).filter(|path| path.is_file()).collect()
+}
+
+/// The ISFs of one image that are there.
 pub(super) fn named(directories: &[PathBuf], image: &CodeView) -> Vec<PathBuf> {
     let Some(name) = plain(&image.name) else { return Vec::new() };
     let stem = format!("{}-{}", image.guid_text(), image.age);
