@@ -189,7 +189,7 @@ fn data_blocks(
         add("a block", start, offset, len.into(), warnings);
     }
     if wrapped > 0 {
-        warnings.push(format!("{wrapped} blocks of memory pass its end: they are left out"));
+        warnings.push(format!("blocks that pass the end of memory are left out: {wrapped}"));
     }
     if count < stated {
         warnings

@@ -89,7 +89,7 @@ pub(crate) fn triage(machine: u32, blocks: &[(u64, &[u8])], drivers: &[&str], en
     for (index, name) in drivers.iter().enumerate() {
         let (at, place) = (list + index * entry, dump.len() as u32);
         put(&mut dump, at, &place.to_le_bytes());
-        put(&mut dump, at + 0x38, &(0xffff_f800_0010_0000 * (index as u64 + 1)).to_le_bytes());
+        put(&mut dump, at + 0x38, &(0xffff_f800_0000_0000 + (index as u64 + 1) * 0x10_0000).to_le_bytes());
         put(&mut dump, at + 0x48, &(0x1000 * (index as u32 + 1)).to_le_bytes());
         put(&mut dump, at + 0x80, &(0x11 + index as u32).to_le_bytes());
         put(&mut dump, at + 0x88, &(0x22 + index as u32).to_le_bytes());
