@@ -127,6 +127,13 @@ impl Notes {
         }
     }
 
+    /// The same, whether or not the rest is kept: what the user has to wait for.
+    pub(crate) fn at_once(&self, text: &dyn Display) {
+        if !self.quiet {
+            self.write(printable(&text.to_string()));
+        }
+    }
+
     /// Something for those who want to know more.
     pub(crate) fn detail(&self, text: &dyn Display) {
         if self.verbose {

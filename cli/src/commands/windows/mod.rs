@@ -10,10 +10,13 @@ mod ps;
 mod symbols;
 mod threads;
 
+use std::cell::RefCell;
+
 use vmc_windows::{Process, Windows, WindowsError};
 
 use super::{Question, bt::Part, types};
 use crate::args::Command;
+use crate::debug::WindowsFiles;
 use crate::failure::Failure;
 use crate::live::Pause;
 use crate::output::Output;
@@ -85,6 +88,7 @@ pub(super) fn run(
     question: &Question<'_>,
     windows: &Windows<'_>,
     pause: Option<&Pause<'_>>,
+    files: &RefCell<WindowsFiles<'_>>,
 ) -> Result<(), Failure> {
     let context = Context { question, windows, pause };
     let not = |what: &str| {
@@ -98,9 +102,11 @@ pub(super) fn run(
         Command::Maps { pid, .. } => maps::run(&context, *pid),
         Command::Modules { pid, .. } => modules::run(&context, *pid),
         Command::Lsof { pid, .. } => lsof::run(&context, *pid),
-        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => {
-            bt::run(&context, *pid, *tid, Part::of(*kernel, *user), !no_demangle)
-        }
+        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => bt::run(
+            &context,
+            files,
+            bt::Options { pid: *pid, tid: *tid, part: Part::of(*kernel, *user), demangle: !no_demangle },
+        ),
         Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
         Command::Types { name, .. } => {
             let layout = windows.types().layout(types::plain(name), windows.limits());
