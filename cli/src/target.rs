@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus};
-use vmc_dump::{Format, Image, OpenOptions};
+use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus, VirtualMemory};
+use vmc_dump::{CrashFacts, Format, Image, OpenOptions};
 
 use crate::args::Common;
 use crate::failure::Failure;
@@ -40,6 +40,22 @@ impl Target {
         match self {
             Self::Image(_) => None,
             Self::Live(guest) => Some(&**guest),
+        }
+    }
+
+    /// What a Windows crash dump says of itself, where it is one.
+    pub(crate) fn crash(&self) -> Option<&CrashFacts> {
+        match self {
+            Self::Image(image) => image.crash(),
+            Self::Live(_) => None,
+        }
+    }
+
+    /// The ranges of virtual memory that a triage dump has in place of physical memory.
+    pub(crate) fn virtual_memory(&self) -> Option<&dyn VirtualMemory> {
+        match self {
+            Self::Image(image) => image.virtual_memory(),
+            Self::Live(_) => None,
         }
     }
 
@@ -89,9 +105,8 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target,
         bar.set_length(total);
         bar.set_position(done);
     };
-    let cache_dir = if common.no_cache { None } else { common.cache_dir.clone().or_else(default_cache_dir) };
     let mut options = OpenOptions {
-        cache_dir,
+        cache_dir: cache_dir(common),
         unpacked_limit: common.unpacked_limit,
         ram_base: common.ram_base.map(PhysAddr::new),
         progress: Some(&mut progress),
@@ -99,6 +114,11 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target,
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
     Ok(Target::Image(opened?))
+}
+
+/// Where files may be kept, if anything may be.
+pub(crate) fn cache_dir(common: &Common) -> Option<PathBuf> {
+    if common.no_cache { None } else { common.cache_dir.clone().or_else(default_cache_dir) }
 }
 
 /// `$XDG_CACHE_HOME/vmc`, or `~/.cache/vmc`.
