@@ -1,8 +1,14 @@
-//! Names as they were written: Rust (legacy and v0) and C++, of bounded length.
+//! Names as they were written: Rust (legacy and v0) and C++ (Itanium's ABI and MSVC's), of bounded length.
 
 use cpp_demangle::{DemangleOptions, Symbol};
 use std::fmt::Write;
 use vmc::text::lossless;
+
+/// Bytes of a name of MSVC's: each may nest the rest one deeper, and what the demangler calls itself for takes some hundred bytes of stack.
+const MSVC_BYTES: usize = 1024;
+/// A name as it is written, without what the ABI adds.
+const MSVC_FLAGS: msvc_demangler::DemangleFlags =
+    msvc_demangler::DemangleFlags::NAME_ONLY.union(msvc_demangler::DemangleFlags::NO_MS_KEYWORDS);
 
 /// Text that takes no more than its limit.
 struct Capped {
@@ -37,6 +43,13 @@ pub(crate) fn demangle(name: &str, limit: usize) -> String {
     {
         return text;
     }
+    if name.starts_with('?')
+        && name.len() <= limit.min(MSVC_BYTES)
+        && let Ok(text) = msvc_demangler::demangle(name, MSVC_FLAGS)
+        && text.len() <= limit
+    {
+        return text;
+    }
     cut(name, limit)
 }
 
@@ -58,6 +71,22 @@ mod tests {
         assert_eq!(demangle("_RNvCs1234_7mycrate3foo", 200), "mycrate::foo");
         assert_eq!(demangle("_ZN3lab7catcherEi", 200), "lab::catcher(int)");
         assert_eq!(demangle("main", 200), "main");
+    }
+
+    #[test]
+    fn names_of_msvc() {
+        // As llvm-undname has them, less their types.
+        assert_eq!(demangle("?f@lab@@YAHH@Z", 200), "lab::f");
+        assert!(demangle("??_Gtype_info@@UEAAPEAXI@Z", 200).starts_with("type_info::"));
+        for hostile in [
+            format!("?{}", "?$a@".repeat(2000)),
+            format!("?f@@YAX{}@Z", "PEAP".repeat(2000)),
+            "?".repeat(900),
+        ] {
+            assert!(demangle(&hostile, 4000).len() <= 4000);
+        }
+        let deep = format!("?f@@YAX{}H@Z", "PEA".repeat(330));
+        assert!(demangle(&deep, 4000).len() <= 4000);
     }
 
     #[test]

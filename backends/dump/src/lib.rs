@@ -9,7 +9,9 @@
 //!   program headers say it;
 //! * **Windows crash dumps** of 64-bit machines (x64, ARM64): full ones and those with a bitmap of pages, with what the header says of the
 //!   crash ([`Image::crash`]) and the registers of the processor that crashed; triage dumps, which have no physical memory but ranges of
-//!   [virtual memory](Image::virtual_memory);
+//!   [virtual memory](Image::virtual_memory). The header's CONTEXT has general registers, flags and segment selectors: control registers
+//!   (CR0, CR2, CR4 are 0, CR3 is the header's `DirectoryTableBase`, which under KPTI is the kernel's half even where the processor was in a
+//!   program) and the bases of FS and GS (0) are not in it, nor is another processor;
 //! * **LiME** images, and **AVML** images, which are compressed by snappy;
 //! * all of them **compressed** by gzip, xz or zstd. What is compressed is unpacked once into a cache directory.
 //!

@@ -14,7 +14,7 @@ use std::io::Write;
 use common::crash::{bitmap, full, header, list, page, put, triage};
 use common::{Scratch, noise};
 use vmc::{Architecture, PhysAddr, PhysError, PhysMemory, Registers, Vcpus, VirtAddr};
-use vmc_dump::{Format, Image, OpenError, TriagePart};
+use vmc_dump::{BugCheck, Format, Image, OpenError, TriagePart};
 
 fn open(dump: &[u8]) -> Result<Image, OpenError> {
     let scratch = Scratch::new();
@@ -57,6 +57,30 @@ fn runs_follow_one_another_in_a_full_dump() {
         (0x1a_a002, Some(PhysAddr::new(0x1a_a000)))
     );
     assert_eq!((facts.build, facts.processors, facts.bug_check), (Some(22000), Some(2), None));
+    // What else the header may say.
+    let mut dump = full(&runs);
+    put(&mut dump, 0x38, &0x50u32.to_le_bytes());
+    (0..4).for_each(|index| put(&mut dump, 0x40 + index * 8, &(index as u64).to_le_bytes()));
+    let record: Vec<u8> =
+        [0x1_c000_0005u64, 0, 0xffff_f800_0000_1234, 2, 1, 0xdead].map(u64::to_le_bytes).concat();
+    put(&mut dump, 0xf00, &record);
+    // 2020-01-01 00:00:00 UTC: 18262 days since 1970, which is 134774 days behind 1601.
+    put(&mut dump, 0xfa8, &((134_774 + 18_262) * 86_400 * 10_000_000u64).to_le_bytes());
+    put(&mut dump, 0xfb0, b"taken\x1b by hand\0");
+    put(&mut dump, 0x1030, &25_000_000u64.to_le_bytes());
+    put(&mut dump, 0x1040, &3u32.to_le_bytes());
+    let image = open(&dump).unwrap();
+    let facts = image.crash().unwrap();
+    assert_eq!(facts.bug_check, Some(BugCheck { code: 0x50, parameters: [0, 1, 2, 3] }));
+    let exception = facts.exception.as_ref().unwrap();
+    assert_eq!(
+        (exception.code, exception.flags, exception.address.get()),
+        (0xc000_0005, 1, 0xffff_f800_0000_1234)
+    );
+    assert_eq!(exception.parameters, [1, 0xdead]);
+    assert_eq!(facts.system_time, Some(18_262 * 86_400 * 1_000_000_000));
+    assert_eq!((facts.up_time, facts.product_type), (Some(std::time::Duration::from_millis(2500)), Some(3)));
+    assert_eq!(facts.comment.as_deref(), Some(r"taken\x1b by hand"));
     // The runs are believed, whatever the count of pages says.
     let mut dump = full(&runs);
     put(&mut dump, 0x90, &8u64.to_le_bytes());
