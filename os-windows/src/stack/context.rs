@@ -56,3 +56,7 @@ fn saved<V: VirtualMemory + ?Sized>(memory: &V, at: VirtAddr) -> Option<Register
         ..Registers::default()
     })
 }
+
+#[cfg(test)]
+#[path = "context_tests.rs"]
+mod tests;
