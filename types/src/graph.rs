@@ -44,6 +44,12 @@ pub(crate) struct Part<'n, Id> {
     pub(crate) of: Id,
 }
 
+/// Is the name one that a tool gave to what has none in C?
+#[cfg(any(feature = "isf", feature = "pdb"))]
+pub(crate) fn is_anonymous(name: &[u8]) -> bool {
+    name.starts_with(b"unnamed_") || name.starts_with(b"__unnamed") || name.starts_with(b"<")
+}
+
 /// A source of types.
 pub(crate) trait Graph {
     /// What numbers a type.

@@ -44,7 +44,7 @@ mod error;
 mod graph;
 #[cfg(feature = "isf")]
 mod isf;
-#[cfg(any(feature = "isf", feature = "pdb"))]
+#[cfg(feature = "pdb")]
 mod owned;
 #[cfg(feature = "pdb")]
 mod pdb;
@@ -55,7 +55,7 @@ pub use bytes::Bytes;
 pub use dwarf::{DwarfTypes, Sections};
 pub use error::TypesError;
 #[cfg(feature = "isf")]
-pub use isf::{IsfSymbol, IsfTypes};
+pub use isf::{IsfPdb, IsfSymbol, IsfTypes};
 #[cfg(feature = "pdb")]
 pub use pdb::{PdbTypes, reading_pdb};
 

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use vmc::Limits;
 use vmc::layout::LayoutError;
 
-use crate::graph::{Graph, Kind, Part};
+use crate::graph::{Graph, Kind, Part, is_anonymous};
 
 /// All types of a file that are described or referred to.
 #[derive(Debug)]
@@ -37,10 +37,6 @@ pub(crate) enum Node {
     Function,
     Void,
     /// Another type under its own name: what a declaration turned out to mean, `const` and `volatile`.
-    #[cfg_attr(
-        not(feature = "pdb"),
-        allow(dead_code, reason = "only PDBs declare what they describe elsewhere")
-    )]
     Same(u32),
     Declared {
         keyword: &'static str,
@@ -65,11 +61,6 @@ impl Owned {
     }
 }
 
-/// Is the name one that a tool gave to what has none in C?
-fn is_anonymous(name: &str) -> bool {
-    name.starts_with("unnamed_") || name.starts_with("__unnamed") || name.starts_with('<')
-}
-
 impl Graph for Owned {
     type Id = u32;
 
@@ -92,7 +83,7 @@ impl Graph for Owned {
             Node::Declared { keyword, name } => Kind::Declared { keyword, name: name.as_bytes() },
             Node::Aggregate { keyword, name, size, members } => Kind::Aggregate {
                 keyword,
-                name: if is_anonymous(name) { &[] } else { name.as_bytes() },
+                name: if is_anonymous(name.as_bytes()) { &[] } else { name.as_bytes() },
                 size: *size,
                 members: members
                     .iter()
