@@ -13,7 +13,7 @@ use crate::notes::Notes;
 /// What is looked at.
 pub(crate) enum Target {
     /// A memory image.
-    Image(Image),
+    Image(Box<Image>),
     /// A guest that may run.
     Live(Box<dyn LiveGuest>),
 }
@@ -22,7 +22,7 @@ impl Target {
     /// Its memory.
     pub(crate) fn memory(&self) -> &dyn PhysMemory {
         match self {
-            Self::Image(image) => image,
+            Self::Image(image) => &**image,
             Self::Live(guest) => guest.as_memory(),
         }
     }
@@ -30,7 +30,7 @@ impl Target {
     /// Its vCPUs.
     pub(crate) fn vcpus(&self) -> &dyn Vcpus {
         match self {
-            Self::Image(image) => image,
+            Self::Image(image) => &**image,
             Self::Live(guest) => guest.as_vcpus(),
         }
     }
@@ -113,7 +113,7 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target,
     };
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
-    Ok(Target::Image(opened?))
+    Ok(Target::Image(Box::new(opened?)))
 }
 
 /// Where files may be kept, if anything may be.

@@ -50,7 +50,7 @@ fn text(written: &Rc<RefCell<Vec<u8>>>) -> String {
 
 /// The sample as an image.
 fn image() -> Target {
-    Target::Image(open_sample())
+    Target::Image(Box::new(open_sample()))
 }
 
 fn of_fake(words: &[&str], behaviour: Behaviour) -> Told {

@@ -310,7 +310,7 @@ mod tests {
         }
         let (keep, image) = (keep("nothing"), image("nt.pdb"));
         let whole = msf::tests::pdb(image.guid);
-        let short = [format!("HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\n").as_bytes(), &whole].concat();
+        let short = [&b"HTTP/1.0 200 OK\r\nContent-Length: 9999\r\n\r\n"[..], &whole].concat();
         let large = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", BYTES + 1).into_bytes();
         let away = b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n".to_vec();
         for (answer, word, alive) in [

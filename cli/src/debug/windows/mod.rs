@@ -6,7 +6,6 @@
 //! ones are made part of a path. What a file says of itself has to be what the image says.
 
 mod download;
-mod isf;
 mod msf;
 mod store;
 mod walk;
@@ -20,7 +19,7 @@ use std::sync::Arc;
 
 use vmc::Limits;
 use vmc::symbols::SymbolTable;
-use vmc_types::PdbTypes;
+use vmc_types::{IsfTypes, PdbTypes};
 use vmc_windows::{CodeView, Fits, GivenKernel, KernelIdentity, SymbolFiles};
 
 use super::kernel::{read_whole, shown};
@@ -30,6 +29,8 @@ use crate::target;
 use download::{NotFetched, Server};
 use walk::Lying;
 
+/// Bytes of an ISF, unpacked.
+const ISF_BYTES: u64 = 256 << 20;
 /// Bytes of a PDB: public ones of kernels have some 12 MiB, a browser's 2 GiB.
 const PDB_BYTES: u64 = 4 << 30;
 /// Files that are tried for a kernel whose PDB is not known.
@@ -212,8 +213,9 @@ fn read_isf(
     has_to_say: bool,
     limits: &Limits,
 ) -> Result<GivenKernel, String> {
-    let bytes = read_whole(path, isf::BYTES)?;
-    let made_of = isf::made_of(&bytes);
+    let types = IsfTypes::parse_owned(read_whole(path, ISF_BYTES)?, limits).map_err(|why| why.to_string())?;
+    let made_of =
+        types.pdb().map(|pdb| CodeView { name: pdb.database.to_owned(), guid: pdb.guid, age: pdb.age });
     match (&made_of, image) {
         (Some(of), Some(image)) if of.guid != image.guid => {
             return Err(format!("it is of another image: its GUID is {}", of.guid_text()));
@@ -221,7 +223,7 @@ fn read_isf(
         (None, Some(_)) if has_to_say => return Err("it does not say what it is of".to_owned()),
         _ => {}
     }
-    let (types, symbols) = isf::read(&bytes, limits)?;
+    let symbols = types.symbol_table();
     let code_view = image.cloned().or(made_of);
     Ok(GivenKernel { source: "isf", types: Box::new(types), symbols, code_view })
 }
