@@ -99,6 +99,7 @@ fn what_is_not_there_gets_one_line() {
         &["env", "--pid", "4"],
         &["cat", "/etc/passwd"],
         &["ls", "/"],
+        &["modules", "--all-ways"],
     ] {
         refused(&ask(&guest, words), &["of Windows guests are not read"]);
     }

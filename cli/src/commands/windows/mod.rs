@@ -124,13 +124,18 @@ fn answer(context: &Context<'_>, files: &RefCell<WindowsFiles<'_>>) -> Result<()
         Command::Ps { tree, pid, .. } => ps::run(context, *pid, *tree),
         Command::Threads { pid, .. } => threads::run(context, *pid),
         Command::Maps { pid, .. } => maps::run(context, *pid),
+        Command::Modules { all_ways: true, .. } => not("modules that are on no list (--all-ways)"),
         Command::Modules { pid, .. } => modules::run(context, *pid),
         Command::Lsof { pid, .. } => lsof::run(context, *pid),
-        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => bt::run(
-            context,
-            files,
-            bt::Options { pid: *pid, tid: *tid, part: Part::of(*kernel, *user), demangle: !no_demangle },
-        ),
+        Command::Bt { pid, tid, kernel, user, no_demangle, lines, scan, .. } => {
+            for (_, option) in [(lines, "--lines"), (scan, "--scan")].iter().filter(|(given, _)| **given) {
+                let name = question.name();
+                question.notes.say(&format_args!("{name}: {option} is of no use for a Windows guest"));
+            }
+            let part = Part::of(*kernel, *user);
+            let options = bt::Options { pid: *pid, tid: *tid, part, demangle: !no_demangle };
+            bt::run(context, files, options)
+        }
         Command::Symbols { what, .. } => symbols::run(context, what.as_deref()),
         Command::Types { name, .. } => {
             let layout = windows.types().layout(types::plain(name), windows.limits());
