@@ -198,20 +198,23 @@ fn unused(args: &Args) -> Vec<&'static str> {
 fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
     let mut files = GuestFiles::new(&args.common, notes);
     let question = Question { args, notes, sink, target };
-    let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
+    if !args.command.needs_kernel() {
+        return question.ask(None, None, &files);
+    }
+    let linux = question.look_for_linux(&mut files.linux);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
-    if let Some(Err(why)) = &opened
-        && let Some(LinuxError::NotVerified { .. }) = why.linux()
+    if let Some(Err(LinuxError::NotVerified { .. })) = &linux
         && question.may_move()
         && let Some(base) = vmc_linux::ram_base(target.memory())
     {
-        drop(opened);
+        drop(linux);
         target.place_at(base);
         let question = Question { args, notes, sink, target };
         let opened = question.open_kernel(&mut files);
         return question.ask(Some(&opened), None, &files);
     }
-    question.ask(opened.as_ref(), None, &files)
+    let opened = question.or_windows(linux, &mut files);
+    question.ask(Some(&opened), None, &files)
 }
 
 /// Was there no Linux kernel at all?
@@ -262,22 +265,39 @@ impl<'a> Question<'a> {
 
     /// Finds the kernel: Linux, or else Windows.
     pub(crate) fn open_kernel(&self, files: &mut GuestFiles<'_>) -> Result<Guest<'a>, NotOpened> {
-        let os = self.args.common.os;
-        let linux = match os {
+        let linux = self.look_for_linux(&mut files.linux);
+        self.or_windows(linux, files)
+    }
+
+    /// Finds a Linux kernel, if it may be one.
+    fn look_for_linux(&self, files: &mut KernelFiles<'_>) -> Option<Result<Linux<'a>, LinuxError>> {
+        match self.args.common.os {
             Some(Os::Windows) => None,
             // Windows itself wrote it.
             None if self.target.crash().is_some() => None,
-            _ => match self.open_linux(&mut files.linux) {
-                Ok(linux) => return Ok(Guest::Linux(Box::new(linux))),
-                Err(why) => Some(why),
-            },
+            _ => Some(self.open_linux(files)),
+        }
+    }
+
+    /// The Linux kernel that was looked for, or else a Windows one.
+    fn or_windows(
+        &self,
+        linux: Option<Result<Linux<'a>, LinuxError>>,
+        files: &mut GuestFiles<'_>,
+    ) -> Result<Guest<'a>, NotOpened> {
+        let linux = match linux {
+            Some(Ok(linux)) => return Ok(Guest::Linux(Box::new(linux))),
+            Some(Err(why)) => Some(why),
+            None => None,
         };
         let mut windows =
             || self.open_windows(files.windows.get_mut()).map(|windows| Guest::Windows(Box::new(windows)));
         match linux {
             None => windows().map_err(|why| NotOpened::Windows(Box::new(why))),
             // A Linux kernel that was found and cannot be read is no Windows.
-            Some(why) if os == Some(Os::Linux) || !is_missing(&why) => Err(NotOpened::Linux(Box::new(why))),
+            Some(why) if self.args.common.os == Some(Os::Linux) || !is_missing(&why) => {
+                Err(NotOpened::Linux(Box::new(why)))
+            }
             Some(linux) => windows().map_err(|why| match why {
                 WindowsError::NotFound { .. } => {
                     NotOpened::Neither { linux: Box::new(linux), windows: Box::new(why) }
@@ -354,14 +374,21 @@ impl<'a> Question<'a> {
         let why = match why {
             NotOpened::Linux(why) => &**why,
             NotOpened::Windows(why) => return self.windows_without_help(why, &files.windows.borrow()),
-            NotOpened::Neither { .. } => return Failure::Said(format!("{name}: {why}")),
+            NotOpened::Neither { linux, .. } => {
+                let advice = self.advice(linux).unwrap_or_default();
+                return Failure::Said(format!("{name}: {why}{advice}"));
+            }
         };
-        match why {
-            LinuxError::NotVerified { .. } if self.may_move() => Failure::Said(format!(
-                "{name}: {why}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
-            )),
-            why => without_help(name, why.clone(), &files.linux),
+        match self.advice(why) {
+            Some(advice) => Failure::Said(format!("{name}: {why}{advice}")),
+            None => without_help(name, why.clone(), &files.linux),
         }
+    }
+
+    /// What a raw image may lack that no kernel is where it should be.
+    fn advice(&self, why: &LinuxError) -> Option<&'static str> {
+        let moved = matches!(why, LinuxError::NotVerified { .. }) && self.may_move();
+        moved.then_some("; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR")
     }
 
     /// Why a Windows kernel is not understood, what was wrong with the files that were found, and which ones would help.
