@@ -39,13 +39,3 @@ pub(crate) enum NotOpened {
         windows: Box<WindowsError>,
     },
 }
-
-impl NotOpened {
-    /// Why it is not Linux, where that was looked for.
-    pub(crate) fn linux(&self) -> Option<&LinuxError> {
-        match self {
-            Self::Linux(linux) | Self::Neither { linux, .. } => Some(linux),
-            Self::Windows(_) => None,
-        }
-    }
-}

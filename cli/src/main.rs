@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod crash;
 mod debug;
 mod demangle;
 mod failure;

@@ -35,7 +35,13 @@ fn with_image(name: &str, check: impl FnOnce(&Windows<'_>, &Value)) {
 fn check_row(process: &Process<'_>, truth: &Value) {
     let row = process.row();
     let who = format!("pid {} {}", truth["pid"], truth["name"]);
-    assert_eq!(row.name, truth["name"].as_str().unwrap(), "{who}");
+    // What would steer a terminal is spelt out.
+    let spelt = |letter: char| match letter {
+        '\0'..' ' | '\x7f' => format!("\\x{:02x}", u32::from(letter)),
+        other => other.to_string(),
+    };
+    let name: String = truth["name"].as_str().unwrap().chars().map(spelt).collect();
+    assert_eq!(row.name, name, "{who}");
     assert_eq!(row.ppid.map(u64::from), optional(&truth["ppid"]), "{who}");
     assert_eq!(row.object, address(truth, "eprocess"), "{who}");
     assert_eq!(row.page_table.map(PhysAddr::get), optional(&truth["dtb"]), "{who}");

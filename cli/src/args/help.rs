@@ -17,11 +17,14 @@ pub(super) const PS: &str = "Examples:\n  vmc ps mem.elf\n  vmc ps mem.elf --tre
     CPU time in seconds, memory in bytes, priority, control group and PID namespaces (nspid) too.\n\n\
     With --all-ways, HIDDEN FROM names the ways that should lead to a process and do not: task_list (what ps\n\
     goes by), thread_lists, pid_idr (the numbers of each namespace), run_queues, children. Threads that are\n\
-    missing from a way have rows of their own, with tid.";
+    missing from a way have rows of their own, with tid.\n\n\
+    Windows: FLAGS are 32bit, exited, and unlisted (only the kernel's table of ids leads to it).\n\
+    All formats but the table tell session, wow64, command_line, exit_time and both page table roots.";
 
 pub(super) const THREADS: &str = "Examples:\n  vmc threads mem.elf\n  vmc threads mem.elf --pid 85";
 
-pub(super) const MAPS: &str = "Example:\n  vmc maps mem.elf --pid 85";
+pub(super) const MAPS: &str = "Example:\n  vmc maps mem.elf --pid 85\n\n\
+    Windows: the process' VADs, with the protection that each was made with.";
 
 pub(super) const MODULES: &str = "Examples:\n  vmc modules mem.elf\n  vmc modules mem.elf --pid 85\n  \
     vmc modules mem.elf --all-ways --format jsonl | jq 'select(.hidden_from != [])'\n\n\
@@ -32,12 +35,14 @@ pub(super) const BT: &str = "Examples:\n  vmc bt mem.elf\n  vmc bt mem.elf --pid
     vmc bt mem.elf --tid 113 --format json\n  \
     vmc bt mem.elf --kernel\n  vmc bt mem.elf --pid 0          the idle CPUs\n\n\
     A frame's ip is the return address in its caller; names are looked up one byte before it.\n\
-    Frames of the kernel are marked [k], with the kernel's module where it is one's.";
+    Frames of the kernel are marked [k], with the kernel's module where it is one's.\n\n\
+    Windows: names come from PDBs or ISFs of the images (--symbols, --download), else from what they export.";
 
 pub(super) const LSOF: &str = "Examples:\n  vmc lsof mem.elf\n  vmc lsof mem.elf --pid 85\n  \
     vmc lsof mem.elf --format jsonl | jq 'select(.path | endswith(\" (deleted)\"))'\n\n\
     FLAGS are open's, in octal, as /proc/PID/fdinfo shows them; the letter behind a descriptor says\n\
-    what it is open for: r, w or u for both.";
+    what it is open for: r, w or u for both.\n\n\
+    Windows: all open handles, with the type and name of what each stands for and its access mask.";
 
 pub(super) const SOCKETS: &str = "Examples:\n  vmc sockets mem.elf\n  vmc sockets mem.elf --pid 85\n  \
     vmc sockets mem.elf --format jsonl | jq 'select(.state == \"LISTEN\")'\n\n\
@@ -78,14 +83,16 @@ pub(super) const DMESG: &str = "Examples:\n  vmc dmesg mem.elf\n  \
 pub(super) const SYMBOLS: &str =
     "Examples:\n  vmc symbols mem.elf init_task\n  vmc symbols mem.elf 0xffffffff81000000";
 
-pub(super) const TYPES: &str = "Example:\n  vmc types mem.elf task_struct";
+pub(super) const TYPES: &str =
+    "Examples:\n  vmc types mem.elf task_struct\n  vmc types win.dmp _EPROCESS --symbols ./symbols";
 
 pub(super) const TRANSLATE: &str = "Examples:\n  vmc translate mem.elf 0xffffffff81000000\n  \
     vmc translate mem.elf --pid 85 0x7ffd19bd9740";
 
 pub(super) const READ: &str = "Examples:\n  vmc read mem.elf 0xffffffff81000000 64\n  \
     vmc read mem.elf --pid 85 0x400000 4096 --raw > page\n  \
-    vmc read mem.elf --physical 0x100000 64         needs no operating system that is known";
+    vmc read mem.elf --physical 0x100000 64         needs no operating system that is known\n\n\
+    What is not in memory is told exactly: not present, transition, prototype, pagefile N page M, swap, demand-zero …";
 
 pub(super) const SEARCH: &str = "Examples:\n  vmc search mem.elf 'BEGIN RSA PRIVATE KEY' --context 40\n  \
     vmc search mem.elf --hex 'de ad ?? ef'\n  \

@@ -71,6 +71,9 @@ pub(crate) fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, 
 fn of_image(common: &Common, image: &Image) -> Vec<(&'static str, Value)> {
     let layout = match image.format() {
         Format::ElfCore => "the core's program headers".to_owned(),
+        Format::CrashFull => "the crash dump's runs of physical memory".to_owned(),
+        Format::CrashBitmap => "the crash dump's bitmap of pages".to_owned(),
+        Format::CrashTriage => "none: the crash dump has ranges of virtual memory only".to_owned(),
         Format::Lime | Format::Avml => "the image's range headers".to_owned(),
         _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
         _ => {

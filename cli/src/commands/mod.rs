@@ -33,10 +33,11 @@ use std::time::Instant;
 use vmc::view::RowErrors;
 use vmc::{Limits, LiveError};
 use vmc_linux::{Linux, LinuxError, Task};
-use vmc_windows::{Hints, SymbolFiles, Windows, WindowsError};
+use vmc_windows::{Hints, Windows, WindowsError};
 
 use crate::args::{Args, Command, Common, Os};
-use crate::debug::{KernelFiles, WindowsFiles};
+use crate::crash;
+use crate::debug::{GuestFiles, KernelFiles, WindowsFiles};
 use crate::failure::Failure;
 use crate::guest::{Guest, NotOpened};
 use crate::live::{self, Blocked, Pause};
@@ -195,22 +196,25 @@ fn unused(args: &Args) -> Vec<&'static str> {
 
 /// Asks an image.
 fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
-    let mut files = KernelFiles::new(&args.common.symbols);
+    let mut files = GuestFiles::new(&args.common, notes);
     let question = Question { args, notes, sink, target };
-    let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
+    if !args.command.needs_kernel() {
+        return question.ask(None, None, &files);
+    }
+    let linux = question.look_for_linux(&mut files.linux);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
-    if let Some(Err(why)) = &opened
-        && let Some(LinuxError::NotVerified { .. }) = why.linux()
+    if let Some(Err(LinuxError::NotVerified { .. })) = &linux
         && question.may_move()
         && let Some(base) = vmc_linux::ram_base(target.memory())
     {
-        drop(opened);
+        drop(linux);
         target.place_at(base);
         let question = Question { args, notes, sink, target };
         let opened = question.open_kernel(&mut files);
         return question.ask(Some(&opened), None, &files);
     }
-    question.ask(opened.as_ref(), None, &files)
+    let opened = question.or_windows(linux, &mut files);
+    question.ask(Some(&opened), None, &files)
 }
 
 /// Was there no Linux kernel at all?
@@ -260,20 +264,40 @@ impl<'a> Question<'a> {
     }
 
     /// Finds the kernel: Linux, or else Windows.
-    pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Guest<'a>, NotOpened> {
-        let os = self.args.common.os;
-        let linux = match os {
+    pub(crate) fn open_kernel(&self, files: &mut GuestFiles<'_>) -> Result<Guest<'a>, NotOpened> {
+        let linux = self.look_for_linux(&mut files.linux);
+        self.or_windows(linux, files)
+    }
+
+    /// Finds a Linux kernel, if it may be one.
+    fn look_for_linux(&self, files: &mut KernelFiles<'_>) -> Option<Result<Linux<'a>, LinuxError>> {
+        match self.args.common.os {
             Some(Os::Windows) => None,
-            _ => match self.open_linux(files) {
-                Ok(linux) => return Ok(Guest::Linux(Box::new(linux))),
-                Err(why) => Some(why),
-            },
+            // Windows itself wrote it.
+            None if self.target.crash().is_some() => None,
+            _ => Some(self.open_linux(files)),
+        }
+    }
+
+    /// The Linux kernel that was looked for, or else a Windows one.
+    fn or_windows(
+        &self,
+        linux: Option<Result<Linux<'a>, LinuxError>>,
+        files: &mut GuestFiles<'_>,
+    ) -> Result<Guest<'a>, NotOpened> {
+        let linux = match linux {
+            Some(Ok(linux)) => return Ok(Guest::Linux(Box::new(linux))),
+            Some(Err(why)) => Some(why),
+            None => None,
         };
-        let windows = || self.open_windows().map(|windows| Guest::Windows(Box::new(windows)));
+        let mut windows =
+            || self.open_windows(files.windows.get_mut()).map(|windows| Guest::Windows(Box::new(windows)));
         match linux {
             None => windows().map_err(|why| NotOpened::Windows(Box::new(why))),
             // A Linux kernel that was found and cannot be read is no Windows.
-            Some(why) if os == Some(Os::Linux) || !is_missing(&why) => Err(NotOpened::Linux(Box::new(why))),
+            Some(why) if self.args.common.os == Some(Os::Linux) || !is_missing(&why) => {
+                Err(NotOpened::Linux(Box::new(why)))
+            }
             Some(linux) => windows().map_err(|why| match why {
                 WindowsError::NotFound { .. } => {
                     NotOpened::Neither { linux: Box::new(linux), windows: Box::new(why) }
@@ -283,14 +307,13 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn open_windows(&self) -> Result<Windows<'a>, WindowsError> {
-        let symbols = &self.args.common.symbols;
-        let mut files = WindowsFiles::new(symbols);
-        let given: Option<&mut dyn SymbolFiles> = if symbols.is_empty() { None } else { Some(&mut files) };
-        let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
-        let opened = Windows::open(memory, vcpus, &Hints::default(), Limits::default(), given);
-        files.remarks().for_each(|remark| self.notes.detail(remark));
-        opened
+    fn open_windows(&self, files: &mut WindowsFiles<'_>) -> Result<Windows<'a>, WindowsError> {
+        let (memory, vcpus, limits) = (self.target.memory(), self.target.vcpus(), Limits::default());
+        let hints = self.target.crash().map_or_else(Hints::default, crash::hints);
+        match self.target.virtual_memory() {
+            Some(ranges) => Windows::open_virtual(ranges, vcpus, &hints, limits, Some(files)),
+            None => Windows::open(memory, vcpus, &hints, limits, Some(files)),
+        }
     }
 
     fn open_linux(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
@@ -311,7 +334,7 @@ impl<'a> Question<'a> {
         &self,
         opened: Option<&Result<Guest<'a>, NotOpened>>,
         pause: Option<&Pause<'_>>,
-        files: &KernelFiles<'_>,
+        files: &GuestFiles<'_>,
     ) -> Result<(), Failure> {
         match (&self.args.command, opened) {
             (Command::Registers(_), _) => registers::run(self),
@@ -340,29 +363,55 @@ impl<'a> Question<'a> {
             }
             (_, Some(Err(why))) => Err(self.not_understood(why, files)),
             (_, Some(Ok(Guest::Linux(linux)))) => self.ask_guest(linux, pause),
-            (_, Some(Ok(Guest::Windows(guest)))) => windows::run(self, guest, pause),
+            (_, Some(Ok(Guest::Windows(guest)))) => windows::run(self, guest, pause, &files.windows),
             (_, None) => Ok(()),
         }
     }
 
     /// Why there is no kernel that can be read.
-    fn not_understood(&self, why: &NotOpened, files: &KernelFiles<'_>) -> Failure {
+    fn not_understood(&self, why: &NotOpened, files: &GuestFiles<'_>) -> Failure {
         let name = self.name();
         let why = match why {
             NotOpened::Linux(why) => &**why,
-            NotOpened::Windows(why) if matches!(**why, WindowsError::NoTypes { .. }) => {
-                return Failure::Said(format!(
-                    "{name}: {why}; give --symbols DIR with its PDB (ntkrnlmp.pdb/GUIDAGE/ntkrnlmp.pdb) or volatility3 ISF (ntkrnlmp.pdb/GUID-AGE.json.xz)"
-                ));
+            NotOpened::Windows(why) => return self.windows_without_help(why, &files.windows.borrow()),
+            NotOpened::Neither { linux, .. } => {
+                let advice = self.advice(linux).unwrap_or_default();
+                return Failure::Said(format!("{name}: {why}{advice}"));
             }
-            _ => return Failure::Said(format!("{name}: {why}")),
         };
-        match why {
-            LinuxError::NotVerified { .. } if self.may_move() => Failure::Said(format!(
-                "{name}: {why}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
-            )),
-            why => without_help(name, why.clone(), files),
+        match self.advice(why) {
+            Some(advice) => Failure::Said(format!("{name}: {why}{advice}")),
+            None => without_help(name, why.clone(), &files.linux),
         }
+    }
+
+    /// What a raw image may lack that no kernel is where it should be.
+    fn advice(&self, why: &LinuxError) -> Option<&'static str> {
+        let moved = matches!(why, LinuxError::NotVerified { .. }) && self.may_move();
+        moved.then_some("; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR")
+    }
+
+    /// Why a Windows kernel is not understood, what was wrong with the files that were found, and which ones would help.
+    fn windows_without_help(&self, why: &WindowsError, files: &WindowsFiles<'_>) -> Failure {
+        let name = self.name();
+        let WindowsError::NoTypes { identity } = why else { return Failure::Said(format!("{name}: {why}")) };
+        let remarks: String = files
+            .remarks()
+            .map(String::as_str)
+            .chain(files.trouble())
+            .map(|remark| format!("; {remark}"))
+            .collect();
+        let isf = identity.code_view.as_ref().map_or_else(
+            || "ntkrnlmp.pdb/GUID-AGE.json.xz".to_owned(),
+            |pdb| format!("ntkrnlmp.pdb/{}-{}.json.xz", pdb.guid_text(), pdb.age),
+        );
+        let download = match (&self.args.common.download, &identity.code_view) {
+            (None, Some(_)) => ", or --download",
+            _ => "",
+        };
+        Failure::Said(format!(
+            "{name}: {why}{remarks}; give --symbols DIR with its PDB or volatility3 ISF ({isf}){download}"
+        ))
     }
 
     /// Asks the guest whose kernel was found.

@@ -7,6 +7,7 @@
 
 mod find;
 mod frames;
+mod guest;
 mod kernel;
 #[cfg(feature = "lines")]
 mod lines;
@@ -17,6 +18,7 @@ mod windows;
 
 pub(crate) use find::DebugFiles;
 pub(crate) use frames::UnwindFiles;
+pub(crate) use guest::GuestFiles;
 pub(crate) use kernel::KernelFiles;
 pub(crate) use refine::{Place, Refined, Source, refine};
-pub(crate) use windows::WindowsFiles;
+pub(crate) use windows::{WindowsFiles, check_url};

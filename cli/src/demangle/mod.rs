@@ -70,6 +70,19 @@ mod tests {
     }
 
     #[test]
+    fn names_of_microsofts_compiler_are_bounded() {
+        assert!(demangle("??_Gtype_info@@UEAAPEAXI@Z", 200).starts_with("type_info::"));
+        for hostile in [
+            format!("?{}", "?$a@".repeat(2000)),
+            format!("?f@@YAX{}@Z", "PEAP".repeat(2000)),
+            format!("?f@@YAX{}H@Z", "PEA".repeat(330)),
+            "?".repeat(900),
+        ] {
+            assert!(demangle(&hostile, 4000).len() <= 4000);
+        }
+    }
+
+    #[test]
     fn names_that_grow_without_end_are_left_as_they_are() {
         // Each T0_ doubles what comes before it.
         let bomb = format!("_Z1fI{}E", "SaIcE".repeat(400));

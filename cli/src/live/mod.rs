@@ -26,7 +26,7 @@ use vmc::LiveGuest;
 
 use crate::args::Command;
 use crate::commands::Question;
-use crate::debug::KernelFiles;
+use crate::debug::GuestFiles;
 use crate::failure::Failure;
 use crate::guest::{Guest, NotOpened};
 use crate::record::{self, Moment, Seen};
@@ -91,7 +91,7 @@ fn over_time(
 fn open_running<'m>(
     question: &Question<'m>,
     guest: &dyn LiveGuest,
-    files: &mut KernelFiles<'_>,
+    files: &mut GuestFiles<'_>,
 ) -> Option<Result<Guest<'m>, NotOpened>> {
     if !question.args.command.needs_kernel() {
         return None;

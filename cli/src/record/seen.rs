@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use vmc::{Limits, LiveGuest};
-use vmc_linux::{Linux, LinuxError};
+use vmc_linux::Linux;
 
 use super::Moment;
+use crate::args::Os;
 use crate::commands::Question;
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
@@ -15,7 +16,8 @@ use crate::live::{TRIES_TO_OPEN, Until};
 pub(crate) struct Seen<'m> {
     pub(crate) guest: &'m dyn LiveGuest,
     pub(crate) moment: &'m Moment<'m>,
-    pub(crate) opened: Result<Linux<'m>, LinuxError>,
+    /// Or why no kernel is known.
+    pub(crate) opened: Result<Linux<'m>, String>,
     pub(crate) until: &'m Until,
     /// For how long the guest was held until its kernel was found, where it was.
     pub(crate) stood: Option<Duration>,
@@ -39,14 +41,18 @@ impl<'m> Seen<'m> {
         if !ran {
             guest.stop().map_err(|why| question.live_failure(why))?;
         }
+        let windows = question.args.common.os == Some(Os::Windows);
         let mut open = || {
+            if windows {
+                return Err("processes of Windows guests are not told apart over time".to_owned());
+            }
             let given: Option<&mut dyn vmc_linux::KernelFiles> =
                 if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
-            Linux::open_with_files(moment, moment, Limits::default(), given)
+            Linux::open_with_files(moment, moment, Limits::default(), given).map_err(|why| why.to_string())
         };
         let mut opened = open();
         for _ in 1..TRIES_TO_OPEN {
-            if opened.is_ok() || !ran || until.over() || question.gone().is_some() {
+            if opened.is_ok() || windows || !ran || until.over() || question.gone().is_some() {
                 break;
             }
             guest.forget();

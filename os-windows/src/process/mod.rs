@@ -6,6 +6,7 @@ mod row;
 mod user;
 
 pub(crate) use find::Id;
+pub(crate) use user::UserMemory;
 
 use alloc::string::String;
 use core::fmt;

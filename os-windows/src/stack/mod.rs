@@ -1,9 +1,11 @@
 //! Stacks of threads: the kernel part and the user part, each by the tables of the images that the code lies in.
 //!
-//! A running thread stands where its vCPU's registers say. One that waits stands in the switch frame that
+//! A running thread stands where its vCPU's registers say (in crash dumps, which have one processor's, those that the others saved
+//! when they were frozen). One that waits stands in the switch frame that
 //! `KTHREAD.KernelStack` points at (`KSWITCH_FRAME`: Rbp at 0x30, the return address at 0x38). Its kernel part ends at the
 //! frame of its entry into the kernel, where the user registers are.
 
+mod context;
 mod fields;
 mod modules;
 mod names;

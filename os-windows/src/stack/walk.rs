@@ -12,6 +12,7 @@ use vmc_unwind::x86_64::Registers;
 use super::modules::{InMemory, ModuleMap};
 use super::names;
 use super::{OfProcess, Stacks};
+use crate::process::UserMemory;
 use crate::thread::Thread;
 
 /// `KSWITCH_FRAME`: what `SwapContext` leaves on the stack of the thread that it leaves.
@@ -50,7 +51,14 @@ impl Stacks<'_> {
                     self.user_part(part, registers, &mut stack);
                 }
             }
-            Err(why) => errors.push(limits, "stack", &why),
+            Err(why) => {
+                errors.push(limits, "stack", &why);
+                // What is left of the thread: where it entered the kernel. Of one that runs that is a former time.
+                let left = if user && thread.running_on().is_none() { self.trapped(thread) } else { None };
+                if let Some(registers) = left {
+                    self.user_part(part, registers, &mut stack);
+                }
+            }
         }
         stack.errors.append(limits, errors);
         stack
@@ -109,6 +117,8 @@ impl Stacks<'_> {
         let limits = self.windows.limits();
         match part.map(|part| (part, &part.memory)) {
             Some((part, Ok(memory))) => {
+                // No stack pointer of the program leads into the kernel.
+                let memory = &UserMemory::new(memory);
                 let address = CodeAddress::InstructionPointer(registers.ip());
                 let (frames, stop, _) = self.frames(&part.modules, memory, registers, address, Space::User);
                 stack.frames.extend(frames);

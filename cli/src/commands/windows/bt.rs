@@ -1,20 +1,30 @@
 //! `bt`: the stacks of threads.
 
+use std::cell::RefCell;
+
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use vmc_windows::{SymbolFiles, Thread, WindowsError};
+use vmc_windows::{Thread, WindowsError};
 
 use super::Context;
 use crate::commands::bt::{Head, Part, StackRow, show};
 use crate::debug::WindowsFiles;
 use crate::failure::Failure;
 
+/// Which threads, which part, and how frames are named.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) pid: Option<u32>,
+    pub(super) tid: Option<u32>,
+    pub(super) part: Part,
+    pub(super) demangle: bool,
+}
+
 pub(super) fn run(
     context: &Context<'_>,
-    pid: Option<u32>,
-    tid: Option<u32>,
-    part: Part,
-    demangle: bool,
+    files: &RefCell<WindowsFiles<'_>>,
+    options: Options,
 ) -> Result<(), Failure> {
+    let Options { pid, tid, part, demangle } = options;
     let (question, windows) = (context.question, context.windows);
     let processes = context.processes(pid)?;
     let threads = processes.iter().flat_map(|process| context.found(process.threads()));
@@ -25,10 +35,14 @@ pub(super) fn run(
             return Err(context.failed(&WindowsError::NoThread { tid }));
         }
     }
-    let symbols = &question.args.common.symbols;
-    let mut files = WindowsFiles::new(symbols);
-    let given: Option<&mut dyn SymbolFiles> = if symbols.is_empty() { None } else { Some(&mut files) };
-    let stacks = windows.stacks(&processes, given);
+    let mut files = files.borrow_mut();
+    // A guest does not stand still for a server's sake.
+    files.stay_offline(context.pause.is_some());
+    let stacks = windows.stacks(&processes, Some(&mut *files));
+    files.remarks().for_each(|remark| question.notes.detail(remark));
+    if let Some(why) = files.trouble() {
+        question.notes.say(&why);
+    }
     // Stacks do not depend on one another.
     let one = |thread: &Thread<'_>| {
         let mut stack = match part {

@@ -21,6 +21,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("cpus", json!(facts.processors)),
         ("memory_bytes", json!(target.ram_bytes())),
         ("kernel_base", address(facts.kernel_base)),
+        ("kernel_size", json!(Some(facts.kernel_size).filter(|size| *size > 0))),
+        ("kernel_timestamp", optional(context.windows.identity().timestamp, address)),
         ("kernel_pdb", optional(facts.pdb, |pdb| json!(format!("{} {pdb}", pdb.name)))),
         ("page_table_root", optional(facts.page_table_root, address)),
         (
@@ -34,6 +36,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         ("symbols", json!(context.windows.types().source())),
         ("registers", json!(target.vcpus().count() > 0)),
     ];
-    let fields = fields.into_iter().chain(of_target(target, &question.args.common));
+    let crash = target.crash().map(|crash| super::crash::fields(context, crash)).unwrap_or_default();
+    let fields = fields.into_iter().chain(crash).chain(of_target(target, &question.args.common));
     context.output().object(object(fields, &facts.errors))
 }

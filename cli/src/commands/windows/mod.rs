@@ -1,6 +1,7 @@
 //! The commands for Windows guests, one a module.
 
 mod bt;
+mod crash;
 mod info;
 mod lsof;
 mod maps;
@@ -10,19 +11,27 @@ mod ps;
 mod symbols;
 mod threads;
 
+use std::cell::{Cell, RefCell};
+
 use vmc_windows::{Process, Windows, WindowsError};
 
 use super::{Question, bt::Part, types};
 use crate::args::Command;
+use crate::debug::WindowsFiles;
 use crate::failure::Failure;
 use crate::live::Pause;
 use crate::output::Output;
+
+/// Lists that are said to be incomplete, one by one.
+const MOST_CUTS: usize = 5;
 
 /// What every command works with.
 struct Context<'a> {
     question: &'a Question<'a>,
     windows: &'a Windows<'a>,
     pause: Option<&'a Pause<'a>>,
+    /// How often it was said that a list is not whole.
+    cuts: Cell<usize>,
 }
 
 impl<'a> Context<'a> {
@@ -43,9 +52,20 @@ impl<'a> Context<'a> {
         Failure::Said(format!("{}: {why}", self.question.name()))
     }
 
-    /// Says that a list is not whole.
+    /// Says that a list is not whole; of many such lists, not each.
     fn cut(&self, what: &dyn std::fmt::Display) {
-        self.question.notes.warning(&format_args!("{}: incomplete: {what}", self.question.name()));
+        let (notes, name) = (self.question.notes, self.question.name());
+        self.cuts.set(self.cuts.get() + 1);
+        let text = format!("{name}: incomplete: {what}");
+        if self.cuts.get() <= MOST_CUTS { notes.warning(&text) } else { notes.quiet_warning(&text) }
+    }
+
+    /// Says how much more is not whole.
+    fn end_of_cuts(&self) {
+        if let Some(more) = self.cuts.get().checked_sub(MOST_CUTS).filter(|more| *more > 0) {
+            let name = self.question.name();
+            self.question.notes.say(&format_args!("{name}: incomplete: and {more} more (-v says what)"));
+        }
     }
 
     /// What of a list can be had; what broke it is said.
@@ -85,29 +105,44 @@ pub(super) fn run(
     question: &Question<'_>,
     windows: &Windows<'_>,
     pause: Option<&Pause<'_>>,
+    files: &RefCell<WindowsFiles<'_>>,
 ) -> Result<(), Failure> {
-    let context = Context { question, windows, pause };
+    let context = Context { question, windows, pause, cuts: Cell::new(0) };
+    let answered = answer(&context, files);
+    context.end_of_cuts();
+    answered
+}
+
+fn answer(context: &Context<'_>, files: &RefCell<WindowsFiles<'_>>) -> Result<(), Failure> {
+    let (question, windows) = (context.question, context.windows);
     let not = |what: &str| {
         Err(Failure::Said(format!("{}: {what} of Windows guests are not read", question.name())))
     };
     match &question.args.command {
-        Command::Info(_) => info::run(&context),
+        Command::Info(_) => info::run(context),
         // Every way is gone in any case: who is on no list is marked.
-        Command::Ps { tree, pid, .. } => ps::run(&context, *pid, *tree),
-        Command::Threads { pid, .. } => threads::run(&context, *pid),
-        Command::Maps { pid, .. } => maps::run(&context, *pid),
-        Command::Modules { pid, .. } => modules::run(&context, *pid),
-        Command::Lsof { pid, .. } => lsof::run(&context, *pid),
-        Command::Bt { pid, tid, kernel, user, no_demangle, .. } => {
-            bt::run(&context, *pid, *tid, Part::of(*kernel, *user), !no_demangle)
+        Command::Ps { tree, pid, .. } => ps::run(context, *pid, *tree),
+        Command::Threads { pid, .. } => threads::run(context, *pid),
+        Command::Maps { pid, .. } => maps::run(context, *pid),
+        Command::Modules { all_ways: true, .. } => not("modules that are on no list (--all-ways)"),
+        Command::Modules { pid, .. } => modules::run(context, *pid),
+        Command::Lsof { pid, .. } => lsof::run(context, *pid),
+        Command::Bt { pid, tid, kernel, user, no_demangle, lines, scan, .. } => {
+            for (_, option) in [(lines, "--lines"), (scan, "--scan")].iter().filter(|(given, _)| **given) {
+                let name = question.name();
+                question.notes.say(&format_args!("{name}: {option} is of no use for a Windows guest"));
+            }
+            let part = Part::of(*kernel, *user);
+            let options = bt::Options { pid: *pid, tid: *tid, part, demangle: !no_demangle };
+            bt::run(context, files, options)
         }
-        Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
+        Command::Symbols { what, .. } => symbols::run(context, what.as_deref()),
         Command::Types { name, .. } => {
             let layout = windows.types().layout(types::plain(name), windows.limits());
             types::print(&mut context.output(), &layout.map_err(|why| context.failed(&why.into()))?)
         }
-        Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
-        Command::Read { pid, address, len, raw, .. } => memory::read(&context, *pid, *address, *len, *raw),
+        Command::Translate { pid, address, .. } => memory::translate(context, *pid, *address),
+        Command::Read { pid, address, len, raw, .. } => memory::read(context, *pid, *address, *len, *raw),
         Command::Search { what, .. } => match what.pid {
             Some(_) => not("addresses of matches (--pid)"),
             None => {

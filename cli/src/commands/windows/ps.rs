@@ -76,7 +76,7 @@ impl Row for Printed {
             number(row.threads),
             row.start_time.and_then(time).map_or_else(|| "-".to_owned(), |time| short(&time)),
             if flags.is_empty() { "-".to_owned() } else { flags.join(",") },
-            row.name.clone(),
+            if row.name.is_empty() { unknown() } else { row.name.clone() },
             row.command_line.clone().or_else(|| row.exe.clone()).unwrap_or_default(),
         ]
     }
