@@ -25,7 +25,10 @@ pub(crate) enum Kind<'n, Id> {
     /// A name for another type; of nothing: `void`.
     Alias { name: &'n [u8], of: Option<Id> },
     /// `const`, `volatile`: a type with a word before it.
-    #[cfg_attr(not(feature = "dwarf"), allow(dead_code, reason = "only DWARF has qualifiers"))]
+    #[cfg_attr(
+        not(any(feature = "dwarf", feature = "pdb")),
+        allow(dead_code, reason = "ISFs have no qualifiers")
+    )]
     Qualified { word: &'static str, of: Option<Id> },
     /// A function.
     Function,

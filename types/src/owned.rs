@@ -36,8 +36,11 @@ pub(crate) enum Node {
     },
     Function,
     Void,
-    /// Another type under its own name: what a declaration turned out to mean, `const` and `volatile`.
-    Same(u32),
+    /// Another type, with a word before it: `const`, `volatile`. No word: what a declaration turned out to mean.
+    Same {
+        word: &'static str,
+        of: u32,
+    },
     Declared {
         keyword: &'static str,
         name: String,
@@ -77,7 +80,7 @@ impl Graph for Owned {
             }
             Node::Pointer(to) => Kind::Pointer(*to),
             Node::Array(of, count) => Kind::Array(*of, *count),
-            Node::Same(of) => Kind::Alias { name: &[], of: Some(*of) },
+            Node::Same { word, of } => Kind::Qualified { word, of: Some(*of) },
             Node::Function => Kind::Function,
             Node::Void => Kind::Alias { name: b"void", of: None },
             Node::Declared { keyword, name } => Kind::Declared { keyword, name: name.as_bytes() },

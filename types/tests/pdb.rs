@@ -9,7 +9,7 @@
     reason = "tests may panic and tell what they saw"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,112 +50,169 @@ fn dump(path: &Path, what: &str) -> String {
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
-/// What stands behind `key` up to a comma or the end of the line.
-fn after<'l>(line: &'l str, key: &str) -> Option<&'l str> {
-    let (_, rest) = line.split_once(key)?;
-    Some(rest.split([',', '|']).next().unwrap().trim())
+/// What stands behind `key` up to a comma, a bar, a bracket or the end of the line.
+fn after<'l>(text: &'l str, key: &str) -> Option<&'l str> {
+    let (_, rest) = text.split_once(key)?;
+    Some(rest.split([',', '|', ']', '\n']).next().unwrap().trim())
 }
 
-/// A structure as llvm tells it: its name, size, and the list of its fields.
-struct Told {
-    name: String,
-    size: u64,
-    fields: Option<String>,
-}
+/// The type records as llvm tells them, by their numbers, in their order.
+struct Told(Vec<(String, String)>);
 
-/// Members (name and offset) by the list of fields that they are in.
-type Lists = BTreeMap<String, Vec<(String, u64)>>;
-
-/// The structures that are described, and the members of each list of fields: name and offset.
-fn told(text: &str) -> (Vec<Told>, Lists) {
-    let (mut structures, mut lists): (Vec<Told>, Lists) = Default::default();
-    let mut number = String::new();
-    let mut kind = String::new();
-    let mut name = String::new();
-    let mut fields = None;
-    for line in text.lines() {
-        let line = line.trim();
-        if let Some((index, rest)) = line.split_once(" | LF_").filter(|(index, _)| index.starts_with("0x")) {
-            number = index.to_owned();
-            kind = rest.split(' ').next().unwrap().to_owned();
-            name = rest
-                .split_once('`')
-                .and_then(|(_, rest)| rest.rsplit_once('`'))
-                .map(|(name, _)| name.to_owned())
-                .unwrap_or_default();
-            fields = None;
-        } else if kind == "FIELDLIST" && line.starts_with("- LF_MEMBER") {
-            let member = after(line, "name = `").unwrap().trim_end_matches('`').to_owned();
-            let offset = after(line, "offset = ").unwrap().parse().unwrap();
-            lists.entry(number.clone()).or_default().push((member, offset));
-        } else if matches!(kind.as_str(), "STRUCTURE" | "CLASS" | "UNION") {
-            if let Some(list) = after(line, "field list: ") {
-                fields = Some(list.to_owned()).filter(|list| list.starts_with("0x"));
-            }
-            if let Some(size) = after(line, "sizeof ")
-                && !text_says_forward(line)
-            {
-                structures.push(Told {
-                    name: name.clone(),
-                    size: size.parse().unwrap(),
-                    fields: fields.take(),
-                });
-            }
-            if text_says_forward(line)
-                && structures.last().is_some_and(|last| last.name == name && last.fields.is_none())
-            {
-                structures.pop();
+impl Told {
+    fn read(text: &str) -> Self {
+        let mut records: Vec<(String, String)> = Vec::new();
+        for line in text.lines().map(str::trim) {
+            match line.split_once(" | LF_").filter(|(number, _)| number.starts_with("0x")) {
+                Some((number, rest)) => records.push((number.to_owned(), rest.to_owned())),
+                None if records.is_empty() => {}
+                None => {
+                    let (_, record) = records.last_mut().unwrap();
+                    record.push('\n');
+                    record.push_str(line);
+                }
             }
         }
+        Self(records)
     }
-    (structures, lists)
-}
 
-fn text_says_forward(line: &str) -> bool {
-    line.contains("forward ref")
+    fn record(&self, number: &str) -> &str {
+        let at =
+            self.0.binary_search_by(|(known, _)| (known.len(), known.as_str()).cmp(&(number.len(), number)));
+        &self.0[at.unwrap()].1
+    }
+
+    /// The size of a type in bytes, as `0x0074 (int)` or `0x1003` name it.
+    fn size(&self, named: &str) -> u64 {
+        if let Some((_, simple)) = named.split_once(" (") {
+            return match simple.trim_end_matches(')') {
+                pointer if pointer.ends_with('*') => 8,
+                "char" | "signed char" | "unsigned char" | "bool" => 1,
+                "short" | "unsigned short" | "wchar_t" | "char16_t" => 2,
+                "int" | "unsigned" | "long" | "unsigned long" | "HRESULT" | "float" | "char32_t" => 4,
+                "__int64" | "unsigned __int64" | "double" => 8,
+                other => panic!("no size is known of {other}"),
+            };
+        }
+        let record = self.record(named);
+        let number = |key: &str| after(record, key).unwrap().parse().unwrap();
+        match record.split(' ').next().unwrap() {
+            "POINTER" => {
+                assert!(record.contains("kind = ptr64"), "{record}");
+                8
+            }
+            "ARRAY" => number("\nsize: "),
+            "MODIFIER" => self.size(after(record, "referent = ").unwrap()),
+            "ENUM" => self.size(after(record, "underlying type: ").unwrap()),
+            _ if record.contains("forward ref") => {
+                let unique = after(record, "unique name: ");
+                let describes = |record: &str| {
+                    !record.contains("forward ref")
+                        && record.contains("sizeof ")
+                        && after(record, "unique name: ") == unique
+                };
+                let (described, _) = self.0.iter().find(|(_, record)| describes(record)).unwrap();
+                self.size(described)
+            }
+            _ => number("sizeof "),
+        }
+    }
+
+    fn record_has_base(&self, list: &str) -> bool {
+        list.starts_with("0x") && self.record(list).contains("LF_BCLASS")
+    }
+
+    /// The members in a list of fields: name, offset and size in bits.
+    fn members(&self, list: &str) -> Vec<(String, u64, u64)> {
+        let mut members = Vec::new();
+        for line in self.record(list).lines() {
+            if line.starts_with("- LF_INDEX") {
+                members.extend(self.members(after(line, "continuation = ").unwrap()));
+            }
+            if !line.starts_with("- LF_MEMBER") {
+                continue;
+            }
+            let name = after(line, "name = `").unwrap().trim_end_matches('`').to_owned();
+            let bits = after(line, "offset = ").unwrap().parse::<u64>().unwrap() * 8;
+            let of = after(line, "Type = ").unwrap();
+            let record = if of.contains('(') { "" } else { self.record(of) };
+            members.push(if record.starts_with("BITFIELD") {
+                let number = |key: &str| after(record, key).unwrap().parse::<u64>().unwrap();
+                (name, bits + number("bit offset = "), number("# bits = "))
+            } else {
+                (name, bits, self.size(of) * 8)
+            });
+        }
+        members
+    }
 }
 
 #[test]
 fn structures_are_as_llvm_reads_them() {
-    let (mut structures, mut members) = (0, 0);
+    let limits = Limits::default();
+    let (mut structures, mut members, mut named) = (0, 0, 0);
     for path in files() {
-        let types = PdbTypes::parse(&std::fs::read(&path).unwrap(), &Limits::default()).unwrap();
-        let (told, lists) = told(&dump(&path, "-types"));
-        let mut seen = BTreeMap::new();
-        for told in told {
-            // Of several of one name the first counts.
-            if told.name.starts_with('<') || seen.insert(told.name.clone(), ()).is_some() {
+        let types = PdbTypes::parse(&std::fs::read(&path).unwrap(), &limits).unwrap();
+        let told = Told::read(&dump(&path, "-types"));
+        let mut seen = BTreeSet::new();
+        for (_, record) in &told.0 {
+            let kind = record.split(' ').next().unwrap();
+            if !matches!(kind, "STRUCTURE" | "CLASS" | "UNION") || record.contains("forward ref") {
                 continue;
             }
-            let who = format!("{}: {}", path.display(), told.name);
-            assert_eq!(types.size_of(&told.name), Ok(told.size), "{who}");
+            let head = record.lines().next().unwrap();
+            let name = head.split_once('`').unwrap().1.trim_end_matches('`');
+            // Of several of one name the first counts.
+            if name.starts_with('<') || !seen.insert(name.to_owned()) {
+                continue;
+            }
+            let who = format!("{}: {name}", path.display());
+            let size = after(record, "sizeof ").unwrap().parse().unwrap();
+            assert_eq!(types.size_of(name), Ok(size), "{who}");
             structures += 1;
-            for (member, offset) in told.fields.and_then(|list| lists.get(&list)).into_iter().flatten() {
-                // Names with dots are none of C's.
-                if member.contains('.') {
-                    continue;
-                }
-                match types.layout(&told.name, &Limits::default()) {
-                    Ok(layout) => {
-                        let found = layout
-                            .members
-                            .iter()
-                            .find(|found| found.name == *member && found.bit_offset / 8 / 8 * 8 <= *offset);
-                        let found = found.unwrap_or_else(|| panic!("{who}.{member}"));
-                        // A bit field lies within the number that its offset is of.
-                        assert!(
-                            (*offset * 8..*offset * 8 + 64).contains(&found.bit_offset),
-                            "{who}.{member}: {found:?}, {offset}"
-                        );
-                        members += 1;
-                    }
-                    Err(why) => panic!("{who}: {why}"),
-                }
+            let list = after(record, "field list: ").unwrap();
+            let expected = if list.starts_with("0x") { told.members(list) } else { Vec::new() };
+            let layout = types.layout(name, &limits).unwrap_or_else(|why| panic!("{who}: {why}"));
+            let found: Vec<_> = layout
+                .members
+                .iter()
+                .map(|member| (member.name.clone(), member.bit_offset, member.bit_size))
+                .collect();
+            for member in &expected {
+                assert!(found.contains(member), "{who}: {member:?}\n{found:?}");
+                members += 1;
+            }
+            // Only what a base class has comes besides.
+            if record.contains("base list: <no type>") && !told.record_has_base(list) {
+                assert_eq!(found.len(), expected.len(), "{who}");
+            }
+            // What has a name in the file has it in the type, too.
+            for member in layout.members {
+                assert!(!member.type_name.is_empty(), "{who}.{}", member.name);
+                named += usize::from(!member.type_name.contains('…'));
             }
         }
-        assert!(structures > 0, "{}", path.display());
+        assert!(!seen.is_empty(), "{}", path.display());
     }
-    println!("{structures} structures, {members} members");
+    println!("{structures} structures, {members} members, {named} of them with named types");
+    assert!(structures == 0 || named * 10 > members * 9);
+}
+
+#[test]
+fn types_are_named_as_in_c() {
+    let Some(path) = files().into_iter().find(|path| path.ends_with("x64/xcpt4.pdb")) else { return };
+    let types = PdbTypes::parse(&std::fs::read(&path).unwrap(), &Limits::default()).unwrap();
+    let name = |structure: &str, member: &str| {
+        let layout = types.layout(structure, &Limits::default()).unwrap();
+        layout.members.into_iter().find(|found| found.name == member).unwrap().type_name
+    };
+    // As Windows' public headers declare them.
+    assert_eq!(name("_EXCEPTION_POINTERS", "ExceptionRecord"), "struct _EXCEPTION_RECORD *");
+    assert_eq!(name("_EXCEPTION_RECORD", "ExceptionRecord"), "struct _EXCEPTION_RECORD *");
+    assert_eq!(name("_EXCEPTION_RECORD", "ExceptionAddress"), "void *");
+    assert_eq!(name("_EXCEPTION_RECORD", "ExceptionInformation"), "unsigned long long[15]");
+    assert_eq!(name("_CONTEXT", "FltSave"), "struct _XSAVE_FORMAT");
+    assert_eq!(name("_CONTEXT", "VectorRegister"), "struct _M128A[26]");
 }
 
 #[test]
@@ -229,6 +286,16 @@ fn damaged_files_are_errors_or_less() {
         }
         let _ = PdbTypes::parse(&bytes, &Limits::default());
     }
+    // A record of functions that says it names 2^32 of them in place of a public symbol: none is made room for.
+    let types = PdbTypes::parse(&whole, &Limits::default()).unwrap();
+    let public = types.symbols().iter().find(|symbol| symbol.name.len() > 12).unwrap();
+    let named =
+        |at: &usize| whole[at + 12..].starts_with(public.name) && whole[*at..].starts_with(&[0x0e, 0x11]);
+    let record = (0..whole.len() - 12).find(named).unwrap();
+    let mut bytes = whole.clone();
+    bytes[record..record + 6].copy_from_slice(&[0x5a, 0x11, 0xff, 0xff, 0xff, 0xff]);
+    let fewer = PdbTypes::parse(&bytes, &Limits::default()).unwrap();
+    assert_eq!(fewer.symbols().len() + 1, types.symbols().len());
     // One block that is named for a stream as large as numbers go.
     let mut bytes = whole.clone();
     let block = u32::from_le_bytes(bytes[32..36].try_into().unwrap()) as usize;

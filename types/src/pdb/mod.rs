@@ -1,7 +1,9 @@
 //! Types and public symbols out of PDB files (Microsoft's program databases).
 //!
 //! The container and its records are read by the `pdb2` crate. A PDB may come from anywhere, and that crate takes some damaged records
-//! for impossible: what it is given was looked at first (`guard`), and should it panic, that is caught and is an error like others.
+//! for impossible, and some counts for true: what it is given was looked at first (`guard`), records whose counts it believes are
+//! not given to it, and should it panic, that is caught and is an error like others. What is not checked beforehand are the records
+//! themselves; what is copied out of them grows with the file.
 
 mod guard;
 mod records;
@@ -19,6 +21,9 @@ use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use crate::error::TypesError;
 use crate::graph;
 use crate::owned::Owned;
+
+/// The kinds of records that are public symbols: `S_PUB32`, and as older linkers wrote it.
+const PUBLIC: [u16; 2] = [0x110e, 0x1009];
 
 /// Types and symbols out of a PDB.
 #[derive(Debug)]
@@ -109,8 +114,10 @@ fn symbols<'s>(file: &mut PDB<'s, Cursor<&'s [u8]>>, limits: &Limits) -> Result<
     let mut records = table.iter();
     let mut left = limits.symbols;
     while let Some(record) = records.next()? {
-        // A kind of record that is not known takes no others with it.
-        if let Ok(SymbolData::Public(public)) = record.parse()
+        // Other records are not parsed: `pdb2` makes room for as many functions as one says it lists. A damaged one takes no others
+        // with it.
+        if PUBLIC.contains(&record.raw_kind())
+            && let Ok(SymbolData::Public(public)) = record.parse()
             && let Some(place) = public.offset.to_rva(&places)
         {
             let Some(fewer) = left.checked_sub(1) else { break };

@@ -36,6 +36,9 @@ const FIRST: u32 = 0x1000;
 /// Parts of one list of fields: each holds 64 KiB.
 const PARTS: usize = 4096;
 
+/// Members that structures may have beyond four times those that are listed.
+const SHARED: usize = 1 << 16;
+
 /// A list of fields: name, offset in bytes and type of each; and the list that goes on with it.
 struct Fields {
     fields: Vec<(String, u64, TypeIndex)>,
@@ -104,7 +107,7 @@ pub(super) fn graph(information: &TypeInformation<'_>, limits: &Limits) -> Resul
             reader.take(record.index(), data);
         }
     }
-    reader.finish(limits);
+    reader.finish();
     Ok(reader.types)
 }
 
@@ -142,7 +145,15 @@ impl Reader<'_> {
                 Node::Plain { keyword: "enum ", name: names.name.to_string().into_owned(), size }
             }
             TypeData::Pointer(pointer) => self.pointer(pointer),
-            TypeData::Modifier(modifier) => Node::Same(self.number(modifier.underlying_type)),
+            TypeData::Modifier(modifier) => {
+                let word = match (modifier.constant, modifier.volatile) {
+                    (true, true) => "const volatile ",
+                    (true, false) => "const ",
+                    (false, true) => "volatile ",
+                    (false, false) => "",
+                };
+                Node::Same { word, of: self.number(modifier.underlying_type) }
+            }
             TypeData::Array(array) => {
                 let bytes = array.dimensions.last().copied().unwrap_or_default();
                 self.arrays.push((number, bytes.into()));
@@ -151,7 +162,7 @@ impl Reader<'_> {
             TypeData::Procedure(_) | TypeData::MemberFunction(_) => Node::Function,
             TypeData::Bitfield(bits) => {
                 self.bit_fields.insert(index.0, (bits.underlying_type, bits.length, bits.position));
-                Node::Same(self.number(bits.underlying_type))
+                Node::Same { word: "", of: self.number(bits.underlying_type) }
             }
             TypeData::FieldList(list) => {
                 let fields = list.fields.into_iter().filter_map(|field| match field {
@@ -235,15 +246,17 @@ impl Reader<'_> {
     }
 
     /// What needs all records: what declarations mean, members, elements of arrays.
-    fn finish(&mut self, limits: &Limits) {
+    fn finish(&mut self) {
         for (number, key) in core::mem::take(&mut self.declared) {
             if let Some(found) = self.unique.get(&key)
                 && let Some(slot) = self.types.nodes.get_mut(number as usize)
             {
-                *slot = Node::Same(*found);
+                *slot = Node::Same { word: "", of: *found };
             }
         }
-        let mut left = limits.btf_types.saturating_mul(16);
+        // Structures may share a list, few do.
+        let listed: usize = self.lists.values().map(|list| list.fields.len()).sum();
+        let mut left = listed.saturating_mul(4).saturating_add(SHARED);
         for Unfinished { number, fields } in core::mem::take(&mut self.unfinished) {
             let found = self.members(fields, &mut left);
             if let Some(Node::Aggregate { members, .. }) = self.types.nodes.get_mut(number as usize) {
@@ -300,8 +313,11 @@ const fn plain(kind: PrimitiveKind) -> Option<(&'static str, u64)> {
         P::RChar32 => ("char32_t", 4),
         P::Short | P::I16 => ("short", 2),
         P::UShort | P::U16 | P::Bool16 => ("unsigned short", 2),
-        P::Long | P::I32 | P::HRESULT => ("long", 4),
-        P::ULong | P::U32 | P::Bool32 => ("unsigned long", 4),
+        P::Long => ("long", 4),
+        P::I32 => ("int", 4),
+        P::HRESULT => ("HRESULT", 4),
+        P::ULong => ("unsigned long", 4),
+        P::U32 | P::Bool32 => ("unsigned int", 4),
         P::Quad | P::I64 => ("long long", 8),
         P::UQuad | P::U64 | P::Bool64 => ("unsigned long long", 8),
         P::I128 | P::U128 => ("__int128", 16),
