@@ -1,4 +1,5 @@
 //! DWARF of a compiler against what the compiled program says of its own structures.
+#![cfg(feature = "dwarf")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
