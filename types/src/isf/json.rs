@@ -215,26 +215,29 @@ impl<'j> Cursor<'j> {
 
 /// Letters that were escaped without need (`\u003c` in names) as they are; escapes that have to be stay.
 pub(super) fn plain(json: Vec<u8>) -> Vec<u8> {
-    let Some(first) = memchr(b'\\', &json) else { return json };
-    let mut plain = Vec::with_capacity(json.len());
-    let mut rest: &[u8] = &json;
-    let mut next = Some(first);
-    while let Some((before, escape)) = next.and_then(|at| rest.split_at_checked(at)) {
-        plain.extend_from_slice(before);
-        let (letter, length) = match escape {
-            [b'\\', b'u', a, b, c, d, ..] => (letter([*a, *b, *c, *d]), 6),
-            [b'\\', b'/', ..] => (Some('/'), 2),
+    let mut plain = Vec::new();
+    // What is copied, and what was looked at.
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = json.get(at..).and_then(|rest| memchr(b'\\', rest)) {
+        at += found;
+        let (letter, length) = match json.get(at..) {
+            Some([_, b'u', a, b, c, d, ..]) => (letter([*a, *b, *c, *d]), 6),
+            Some([_, b'/', ..]) => (Some('/'), 2),
             _ => (None, 2),
         };
-        let length = if letter.is_some() { length } else { 2 };
-        match letter {
-            Some(letter) => plain.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
-            None => plain.extend_from_slice(escape.get(..length).unwrap_or(escape)),
-        }
-        rest = escape.get(length..).unwrap_or_default();
-        next = memchr(b'\\', rest);
+        let Some(letter) = letter else {
+            at += 2;
+            continue;
+        };
+        plain.extend_from_slice(json.get(copied..at).unwrap_or_default());
+        plain.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        at += length;
+        copied = at;
     }
-    plain.extend_from_slice(rest);
+    if copied == 0 {
+        return json;
+    }
+    plain.extend_from_slice(json.get(copied..).unwrap_or_default());
     plain
 }
 

@@ -11,6 +11,7 @@ mod map;
 mod module;
 mod read;
 mod relocate;
+mod xz;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

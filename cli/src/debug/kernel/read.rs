@@ -29,6 +29,9 @@ pub(in crate::debug) fn whole(path: &Path, most: u64) -> Result<Vec<u8>, String>
     if packed.starts_with(&GZIP) {
         bounded(flate2::read::MultiGzDecoder::new(packed), size, most)
     } else if packed.starts_with(&XZ) {
+        if let Some(unpacked) = super::xz::unpack(packed, most) {
+            return Ok(unpacked);
+        }
         bounded(Xz(XzReader::new_mem_limit(packed, true, XZ_KIB)), size, most)
     } else if packed.starts_with(&ZSTD) {
         bounded(StreamingDecoder::new(packed).map_err(|why| why.to_string())?, size, most)
