@@ -17,7 +17,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::vmc;
-use live::{Qemu, Random, Seen, alike, check, duration, json, killed_after, registers_hold, saved};
+use live::{
+    Qemu, Random, Seen, alike, check, check_ran_on, duration, json, killed_after, registers_hold, saved,
+};
 
 const QUESTIONS: [&[&str]; 8] = [
     &["ps"],
@@ -62,7 +64,7 @@ fn a_running_guest_by_gdb_and_qmp() {
     let Some(qemu) = Qemu::start(&folder, &["--cont"]) else { return };
     let before = Seen::of(qemu.pid());
     for target in [qemu.gdb(), qemu.qmp()] {
-        check(&target, &folder.join("truth.json"), STILL);
+        check_ran_on(&target, &folder.join("truth.json"), STILL);
         qemu.becomes_running();
     }
     // One moment: paused by somebody else, it is told the same by all.
@@ -141,7 +143,7 @@ fn killed_at_random_moments() {
         qemu.becomes_running();
     }
     assert!(cut > 24, "only {cut} of 40 were killed while they worked");
-    check(&targets[0], &folder.join("truth.json"), STILL);
+    check_ran_on(&targets[0], &folder.join("truth.json"), STILL);
     qemu.becomes_running();
     before.again(qemu.pid());
 }

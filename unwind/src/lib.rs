@@ -5,6 +5,7 @@
 //! * [`Unwinder`]: a [`Walk`] over the frames of a stack, each saying how it was found, and at its end why it ended;
 //! * [`orc`]: the same for the Linux kernel, by the tables that it carries for its own code;
 //! * [`aarch64::kernel`]: the same for the Linux kernel there, by its chain of frame records;
+//! * [`pe`]: the same for x64 code in PE images, by their `.pdata` and `.xdata`; those of ARM64 images are read, not yet walked by;
 //! * ways on through code that has no tables: what the code does up to its return, frame pointers, signal returns;
 //! * on aarch64: frames that have stored nothing, and return addresses that are signed;
 //! * all callee-saved registers in every frame, not only the ones that the next frame happens to need;
@@ -19,8 +20,8 @@
 //! # What it is not for
 //! It names no functions, and a walk guesses nothing: where no rule and no code says how to go on, it stops and says so
 //! (guesses are to be had apart, by [`guess_callers`]). It does not run personality routines or landing pads. Today it reads
-//! `.eh_frame` and `.debug_frame` of x86_64, [i386](x86) and [aarch64], the code of the two 64-bit ones, ORC, and the frame
-//! pointers of Linux kernels; other formats and architectures have their place beside it.
+//! `.eh_frame` and `.debug_frame` of x86_64, [i386](x86) and [aarch64], the code of the two 64-bit ones, ORC, the frame
+//! pointers of Linux kernels, and the exception directories of PE images; other formats and architectures have their place beside it.
 //!
 //! # Why it is fast
 //! FDEs are found by binary search in `.eh_frame_hdr` as it lies there; nothing is parsed ahead. What compilers write is

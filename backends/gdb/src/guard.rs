@@ -19,7 +19,7 @@ const UNKNOWN: u8 = 0;
 const RUN: u8 = 1;
 /// QEMU's stub reads physical addresses by our wish, and did not before.
 const PHYSICAL: u8 = 2;
-/// Something is known; without more: nothing is to be done.
+/// Something is known: always told, and without more nothing is to be done.
 const KNOWN: u8 = 4;
 /// `D` is being sent.
 const LEAVING: u8 = 8;
@@ -44,21 +44,20 @@ const QUIET: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(crate) struct Guard {
     guardian: Option<Guardian>,
-    run: bool,
-    physical: bool,
-    leaving: bool,
+    /// What it was told last.
+    word: u8,
 }
 
 impl Guard {
     /// Starts the guardian of a socket that is not connected yet. It waits for a stub that says nothing as long as we do.
     pub(crate) fn spawn(socket: BorrowedFd<'_>, patience: Duration) -> Self {
         let guardian = Guardian::spawn(&[socket.as_fd()], |post| stand(post, socket, patience)).ok();
-        Self { guardian, ..Self::none() }
+        Self { guardian, word: KNOWN }
     }
 
     /// None: where there is no guardian.
     pub(crate) const fn none() -> Self {
-        Self { guardian: None, run: false, physical: false, leaving: false }
+        Self { guardian: None, word: KNOWN }
     }
 
     pub(crate) const fn is_there(&self) -> bool {
@@ -67,35 +66,31 @@ impl Guard {
 
     /// Is the guest to be let run?
     pub(crate) fn run(&mut self, run: bool) {
-        self.run = run;
-        self.tell();
+        self.tell(RUN, run);
     }
 
     /// Is the stub's mode to be put back?
     pub(crate) fn physical(&mut self, physical: bool) {
-        self.physical = physical;
-        self.tell();
+        self.tell(PHYSICAL, physical);
     }
 
     /// The guest is let go now: a second time is only for where the stub does not answer the first, of which no answer may be
     /// taken before [`done`](Self::done).
     pub(crate) fn leaving(&mut self) {
-        self.leaving = true;
-        self.tell();
+        self.tell(LEAVING, true);
     }
 
     /// Nothing is to be done any more.
     pub(crate) fn done(&mut self) {
-        (self.run, self.physical, self.leaving) = (false, false, false);
-        self.tell();
+        self.tell(RUN | PHYSICAL | LEAVING, false);
     }
 
-    fn tell(&self) {
-        let bits = [(true, KNOWN), (self.run, RUN), (self.physical, PHYSICAL), (self.leaving, LEAVING)];
-        let word = bits.iter().filter(|(is, _)| *is).fold(0, |word, (_, bit)| word | bit);
+    /// Tells what else is to be done, or no longer is.
+    fn tell(&mut self, bits: u8, set: bool) {
+        self.word = if set { self.word | bits } else { self.word & !bits };
         if let Some(guardian) = &self.guardian {
             // One that is gone cannot be told, and does nothing.
-            let _ = guardian.line().write_all(&[word]);
+            let _ = guardian.line().write_all(&[self.word]);
         }
     }
 

@@ -33,19 +33,16 @@ impl Kvm {
     pub fn attach(pid: u32, options: &AttachOptions) -> Result<Self, AttachError> {
         let machine = Machine::attach(pid, options)?;
         let candidates = place::candidates(pid, machine.name(), options)?;
-        machine.stop().map_err(|error| AttachError::Refused {
+        let refused = |error: LiveError| AttachError::Refused {
             pid,
             name: machine.name().to_owned(),
             why: error.to_string(),
-        })?;
+        };
+        machine.stop().map_err(refused)?;
         let registers: Vec<Registers> =
             (0..machine.count()).filter_map(|index| machine.registers(index).ok()).collect();
         let (memory, placed) = candidates.choose(pid, machine.name(), &registers)?;
-        machine.resume().map_err(|error| AttachError::Refused {
-            pid,
-            name: machine.name().to_owned(),
-            why: error.to_string(),
-        })?;
+        machine.resume().map_err(refused)?;
         let kvm = Self { machine, memory, placed, no_inject: options.no_inject };
         kvm.forget();
         Ok(kvm)

@@ -23,14 +23,12 @@ pub(crate) enum Command {
     Resume,
     /// All three at once.
     Sample,
-    /// Put everything right and end.
-    Detach,
     /// Go on after a step that was reported.
     GoOn,
 }
 
-const COMMANDS: [Command; 6] =
-    [Command::Stop, Command::Registers, Command::Resume, Command::Sample, Command::Detach, Command::GoOn];
+const COMMANDS: [Command; 5] =
+    [Command::Stop, Command::Registers, Command::Resume, Command::Sample, Command::GoOn];
 
 impl Command {
     /// With the number of the parent's thread that runs before others; 0 where there is none.

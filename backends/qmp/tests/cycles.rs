@@ -11,6 +11,7 @@
 mod common;
 
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::Guest;
@@ -22,6 +23,12 @@ const IMAGE: &str = "x86_64-6.1-pti";
 const HELPER: &str = "VMC_TEST_QMP_SOCKET";
 const CYCLES: usize = 1000;
 const KILLS: u64 = 100;
+
+/// One test after the other: what this process has and starts is counted.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn options() -> ConnectOptions {
     ConnectOptions { timeout: Duration::from_secs(20), ..ConnectOptions::default() }
@@ -58,6 +65,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 }
 
 fn cycles(running: bool) {
+    let _alone = alone();
     let Some(mut guest) = Guest::of_image(IMAGE, running) else { return };
     let state = if running { "running" } else { "paused" };
     let (mut whole, mut paused) = (Vec::new(), Vec::new());
@@ -94,7 +102,6 @@ fn cycles(running: bool) {
     }
     guest.control.wait_for(state);
     let (now, then) = ((held(guest.pid), children()), before.unwrap());
-    // Other tests of this process have guests, which end.
     assert!(now.1 <= then.1, "processes are left: {} became {}", then.1, now.1);
     assert!(now.0.iter().zip(then.0).all(|(now, then)| *now <= then + 8), "{then:?} became {now:?}");
     let mut line = format!("{state}: attach, stop, registers, read, go on, detach {:?}", median(whole));
@@ -161,6 +168,7 @@ fn kills(guest: &mut Guest, state: &str) -> usize {
 
 #[test]
 fn a_guest_whose_client_is_killed_runs_on() {
+    let _alone = alone();
     let Some(mut guest) = Guest::of_image(IMAGE, true) else { return };
     let caught = kills(&mut guest, "running");
     eprintln!("{KILLS} clients killed, {caught} while the guest was stopped");
@@ -169,6 +177,7 @@ fn a_guest_whose_client_is_killed_runs_on() {
 
 #[test]
 fn a_paused_guest_whose_client_is_killed_stays_paused() {
+    let _alone = alone();
     let Some(mut guest) = Guest::of_image(IMAGE, false) else { return };
     kills(&mut guest, "paused");
 }

@@ -9,7 +9,7 @@
 use vmc::arch::Registers;
 use vmc::arch::aarch64;
 
-use super::{Arch, Ask, BLOCK, Frame, SCRATCH, done, put, word};
+use super::{Arch, Ask, BLOCK, Frame, SCRATCH, done, get, put, set, word};
 use crate::registers::SystemRegisters;
 
 /// `KVM_GET_ONE_REG`: `_IOW(0xAE, 0xab, struct kvm_one_reg)`.
@@ -66,10 +66,6 @@ fn value(block: &[u8], step: usize) -> Option<u64> {
     (word(block, KNOWN) >> step & 1 == 1).then(|| word(block, 8 * step))
 }
 
-fn get(frame: &Frame, index: usize) -> u64 {
-    frame.get(index).copied().unwrap_or(0)
-}
-
 impl Arch for Arm {
     const WORDS: usize = 34;
     /// `svc #0`.
@@ -96,9 +92,7 @@ impl Arch for Arm {
     fn call(frame: &mut Frame, pc: u64, number: u64, arguments: [u64; 3]) {
         let [first, second, third] = arguments;
         for (index, value) in [(PC, pc), (8, number), (0, first), (1, second), (2, third)] {
-            if let Some(place) = frame.get_mut(index) {
-                *place = value;
-            }
+            set(frame, index, value);
         }
     }
 

@@ -137,6 +137,30 @@ pub(crate) fn done(result: i64) -> Result<(), i32> {
     }
 }
 
+/// The descriptor of the vCPU that a thread runs by this system call, with its first two arguments; nothing where it is another call.
+pub(crate) const fn vcpu_run(call: (u64, u64, u64)) -> Option<u64> {
+    match call {
+        (Host::IOCTL, fd, KVM_RUN) => Some(fd),
+        _ => None,
+    }
+}
+
+/// Is the argument of a system call one of these descriptors?
+pub(crate) fn is_one_of(fd: u64, fds: &[i32]) -> bool {
+    fds.iter().any(|one| i64::from(*one).cast_unsigned() == fd)
+}
+
+/// A word of a thread's registers.
+fn get(frame: &Frame, index: usize) -> u64 {
+    frame.get(index).copied().unwrap_or(0)
+}
+
+fn set(frame: &mut Frame, index: usize, value: u64) {
+    if let Some(place) = frame.get_mut(index) {
+        *place = value;
+    }
+}
+
 /// Writes `what` at `at`, where it fits.
 pub(crate) fn put(to: &mut [u8], at: usize, what: &[u8]) {
     if let Some(place) = at.checked_add(what.len()).and_then(|end| to.get_mut(at..end)) {

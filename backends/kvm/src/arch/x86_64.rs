@@ -5,7 +5,7 @@
 use vmc::arch::Registers;
 use vmc::arch::x86_64;
 
-use super::{Arch, Ask, BLOCK, Frame, NO_ANSWER, SCRATCH, bytes, done, put, word};
+use super::{Arch, Ask, BLOCK, Frame, NO_ANSWER, SCRATCH, bytes, done, get, put, set, word};
 use crate::registers::SystemRegisters;
 
 /// `sizeof(struct kvm_regs)`.
@@ -41,16 +41,6 @@ const RSP: usize = 19;
 /// A host of 64-bit x86.
 #[derive(Debug)]
 pub(crate) struct X86;
-
-fn get(frame: &Frame, index: usize) -> u64 {
-    frame.get(index).copied().unwrap_or(0)
-}
-
-fn set(frame: &mut Frame, index: usize, value: u64) {
-    if let Some(place) = frame.get_mut(index) {
-        *place = value;
-    }
-}
 
 /// An MSR of a block.
 fn msr(block: &[u8], index: usize) -> Option<u64> {

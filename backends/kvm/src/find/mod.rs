@@ -3,21 +3,20 @@
 
 mod permission;
 mod proc_files;
+mod tasks;
 
 use std::collections::BTreeMap;
 
-use crate::arch::{Arch, Host, KVM_RUN};
+use crate::arch::{Arch, Host, is_one_of, vcpu_run};
 use crate::error::AttachError;
 use crate::tracer::memory;
 pub(crate) use permission::{name, why_not};
-pub(crate) use proc_files::{Doing, doing, stopped_by_signal};
-use proc_files::{Mapping, mappings, read_fds, task_count, threads};
+pub(crate) use proc_files::stopped_by_signal;
+use proc_files::{Mapping, mappings, read_fds, threads};
+pub(crate) use tasks::{Tasks, vcpu_runner};
 
 /// The most bytes in which an instruction is looked for.
 const MOST_CODE: u64 = 16 << 20;
-
-/// How often a new thread has to be seen on a processor.
-const LOOKS: usize = 4;
 
 /// A vCPU.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,47 +28,6 @@ pub(crate) struct FoundVcpu {
     pub(crate) page: Option<u64>,
     /// The thread that runs it, where that is certain.
     pub(crate) tid: Option<i32>,
-}
-
-/// The threads that a process had at one time.
-#[derive(Clone, Debug)]
-pub(crate) struct Tasks {
-    /// The count by which a change is noticed.
-    count: Option<u64>,
-    tids: Vec<i32>,
-}
-
-impl Tasks {
-    fn now(pid: u32) -> Self {
-        let count = task_count(pid);
-        Self { count, tids: threads(pid) }
-    }
-
-    /// A thread that came since and runs a vCPU, as far as that can be told. It costs little where none came.
-    pub(crate) fn newcomer(&self, pid: u32) -> Option<i32> {
-        if task_count(pid) == self.count {
-            return None;
-        }
-        let mut new = threads(pid);
-        new.retain(|tid| !self.tids.contains(tid) && proc_files::runs_its_code(pid, *tid));
-        // One that stays on a processor may be in the guest: /proc does not tell.
-        for look in 0..LOOKS {
-            let mut busy = Vec::new();
-            for tid in new {
-                match doing(pid, tid) {
-                    Doing::KvmRun => return Some(tid),
-                    Doing::OnProcessor => busy.push(tid),
-                    Doing::Other => {}
-                }
-            }
-            new = busy;
-            if new.is_empty() || look + 1 == LOOKS {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_micros(500));
-        }
-        new.first().copied()
-    }
 }
 
 /// A process with a virtual machine.
@@ -167,11 +125,8 @@ fn who_runs(pid: u32, vm: Option<i32>, vcpus: &mut [FoundVcpu]) -> Vec<i32> {
         if certain(vcpus) {
             break;
         }
-        if let Some((number, fd, request)) = proc_files::system_call(pid, *tid)
-            && number == Host::IOCTL
-            && request == KVM_RUN
-            && let Some(vcpu) =
-                vcpus.iter_mut().find(|vcpu| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd))
+        if let Some(fd) = proc_files::system_call(pid, *tid).and_then(vcpu_run)
+            && let Some(vcpu) = vcpus.iter_mut().find(|vcpu| is_one_of(fd, &vcpu.fds))
             && proc_files::runs_its_code(pid, *tid)
         {
             vcpu.tid = Some(*tid);

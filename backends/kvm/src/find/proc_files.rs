@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 
 use super::permission::why_not;
-use crate::arch::{Arch, Host, KVM_RUN};
+use crate::arch::vcpu_run;
 use crate::error::AttachError;
 use crate::tracer::start_time;
 
@@ -139,7 +139,7 @@ pub(super) fn by_debugfs(pid: u32, vm: i32, vcpu: u32) -> Option<i32> {
 
 /// What a thread does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doing {
+pub(super) enum Doing {
     /// It is in `KVM_RUN`, and sleeps there.
     KvmRun,
     /// It is on a processor: in the guest or not.
@@ -148,14 +148,14 @@ pub(crate) enum Doing {
     Other,
 }
 
-pub(crate) fn doing(pid: u32, tid: i32) -> Doing {
+pub(super) fn doing(pid: u32, tid: i32) -> Doing {
     let Ok(text) = text(&format!("/proc/{pid}/task/{tid}/syscall")) else { return Doing::Other };
     if text.starts_with("running") {
         return Doing::OnProcessor;
     }
-    match parse_system_call(&text) {
-        Some((number, _, request)) if number == Host::IOCTL && request == KVM_RUN => Doing::KvmRun,
-        _ => Doing::Other,
+    match parse_system_call(&text).and_then(vcpu_run) {
+        Some(_) => Doing::KvmRun,
+        None => Doing::Other,
     }
 }
 
@@ -170,6 +170,7 @@ pub(crate) fn stopped_by_signal(pid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::KVM_RUN;
 
     #[test]
     fn lines_are_read() {

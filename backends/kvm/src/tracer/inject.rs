@@ -47,6 +47,10 @@ fn trace(tid: i32) -> impl Fn(nix::errno::Errno) -> Fault {
     move |errno| Fault::Trace { tid, errno: errno as i32 }
 }
 
+fn no_scratch(tid: i32) -> impl Fn(nix::errno::Errno) -> Fault {
+    move |errno| Fault::NoScratch { tid, errno: errno as i32 }
+}
+
 impl Tracer {
     /// Asks for the registers of every vCPU that has none.
     pub(super) fn inject(&mut self, post: &mut Post) -> Result<(), Fault> {
@@ -81,7 +85,7 @@ impl Tracer {
         let instruction = self.find_instruction(tid, &frame).ok_or(Fault::NoInstruction { tid })?;
         let at = Host::sp(&frame).wrapping_sub(Host::RED_ZONE + SCRATCH as u64) & !63;
         let mut saved = [0; SCRATCH];
-        memory::read(tid, at, &mut saved).map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
+        memory::read(tid, at, &mut saved).map_err(no_scratch(tid))?;
         let mask = raw::mask(tid).map_err(trace(tid))?;
         // Whatever it has now: a filter may be put on it by another thread while its registers are borrowed.
         let suspended = raw::suspend_seccomp(tid, true);
@@ -161,16 +165,14 @@ impl Tracer {
     }
 
     fn ask(&mut self, post: &mut Post, borrowed: &mut Borrowed, fd: i32, ask: Ask) -> Result<i64, Fault> {
-        let scratch = |errno: nix::errno::Errno| Fault::NoScratch { tid: borrowed.tid, errno: errno as i32 };
+        let tid = borrowed.tid;
         if let Some(input) = borrowed.scratch.get(..ask.put).filter(|input| !input.is_empty()) {
-            memory::write(borrowed.tid, borrowed.at, input).map_err(scratch)?;
+            memory::write(tid, borrowed.at, input).map_err(no_scratch(tid))?;
         }
         let result =
             self.system_call(post, borrowed, [i64::from(fd).cast_unsigned(), ask.request, borrowed.at])?;
-        let tid = borrowed.tid;
         if let Some(output) = borrowed.scratch.get_mut(..ask.take) {
-            memory::read(tid, borrowed.at, output)
-                .map_err(|errno| Fault::NoScratch { tid, errno: errno as i32 })?;
+            memory::read(tid, borrowed.at, output).map_err(no_scratch(tid))?;
         }
         Ok(result)
     }
@@ -247,7 +249,7 @@ impl Tracer {
         if borrowed.away {
             for (index, thread) in self.threads.iter_mut().enumerate() {
                 if index != borrowed.index {
-                    thread.release_alone();
+                    thread.let_go();
                 }
             }
             self.held = false;

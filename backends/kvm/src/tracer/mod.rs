@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use vmc_process::guardian::{Event, Haste, Post};
 
 use crate::arch::BLOCK;
-use crate::options::Step;
+use crate::find::Found;
+use crate::options::{AttachOptions, Step};
 use crate::wire::{COMMAND, Command, Fault, HEAD, Head, Source, VCPU};
 pub(crate) use page::Page;
 pub(crate) use status::start_time;
@@ -81,6 +82,37 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
+    /// What the child needs, made while memory can still be had.
+    pub(crate) fn new(pid: u32, found: &Found, options: &AttachOptions) -> Self {
+        let threads = found.threads.iter().map(|tid| Thread { tid: *tid, state: State::Free, in_run: None });
+        let vcpus = found.vcpus.iter().map(|vcpu| Vcpu {
+            fds: vcpu.fds.clone(),
+            tid: vcpu.tid,
+            page: vcpu.page.map(Page::new),
+            source: Source::None,
+            block: [0; BLOCK],
+        });
+        Self {
+            pid: i32::try_from(pid).unwrap_or(0),
+            started: found.started,
+            threads: threads.collect(),
+            vcpus: vcpus.collect(),
+            vm: found.vm,
+            instruction: found.instruction,
+            inject: !options.no_inject,
+            patience: options.patience,
+            steps: options.watcher.is_some(),
+            reply: vec![0; HEAD + VCPU * found.vcpus.len()],
+            held: false,
+            deadline: Instant::now() + options.patience,
+            hasty: None,
+            injections: 0,
+            pages_allowed: None,
+            orphan: false,
+            more: false,
+        }
+    }
+
     /// Serves the parent until its end.
     pub(crate) fn serve(&mut self, post: &mut Post) {
         let seized = self.seize(post);
@@ -149,7 +181,7 @@ impl Tracer {
                 done.map(|()| true)
             }
             Some(Command::GoOn) => return true,
-            Some(Command::Detach) | None => return false,
+            None => return false,
         };
         self.answer(post, done);
         true

@@ -7,7 +7,7 @@
 use vmc_process::guardian::Post;
 
 use super::{Thread, Tracer, Vcpu, memory};
-use crate::arch::{Arch, BLOCK, Host, VALID_REGS, word};
+use crate::arch::{Arch, BLOCK, Host, VALID_REGS, is_one_of, word};
 use crate::options::Step;
 use crate::wire::Source;
 
@@ -111,9 +111,8 @@ impl Page {
 
 /// The thread of a vCPU where it was held as it left `KVM_RUN`.
 fn leaving(threads: &[Thread], vcpu: &Vcpu) -> Option<i32> {
-    let runs = |fd: u64| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd);
     let thread = threads.iter().find(|thread| Some(thread.tid) == vcpu.tid)?;
-    (thread.is_held() && thread.in_run.is_some_and(runs)).then_some(thread.tid)
+    (thread.is_held() && thread.in_run.is_some_and(|fd| is_one_of(fd, &vcpu.fds))).then_some(thread.tid)
 }
 
 impl Tracer {

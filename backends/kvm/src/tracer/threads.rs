@@ -7,7 +7,7 @@ use vmc_process::guardian::Post;
 
 use super::raw::{self, Report};
 use super::{Thread, Tracer, status};
-use crate::arch::{Arch, Host, KVM_RUN};
+use crate::arch::{Arch, Host, is_one_of, vcpu_run};
 use crate::options::Step;
 use crate::wire::{Fault, Source};
 
@@ -69,16 +69,12 @@ impl Thread {
         }
     }
 
-    fn let_go(&mut self) {
+    /// Lets it go on where it is held.
+    pub(super) fn let_go(&mut self) {
         if let State::Held { group } = self.state {
             let _ = if group { raw::listen(self.tid) } else { raw::go_on(self.tid, 0) };
             self.state = State::Running;
         }
-    }
-
-    /// Lets a thread go on while others stay.
-    pub(super) fn release_alone(&mut self) {
-        self.let_go();
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -223,11 +219,10 @@ impl Tracer {
     /// Which held thread runs which vCPU. Threads that are found to run none are let go for good.
     fn match_up(&mut self) {
         for thread in self.threads.iter_mut().filter(|thread| thread.is_held()) {
-            thread.in_run = raw::frame(thread.tid).ok().and_then(|frame| Host::system_call(&frame)).and_then(
-                |(number, fd, request)| (number == Host::IOCTL && request == KVM_RUN).then_some(fd),
-            );
+            let call = raw::frame(thread.tid).ok().and_then(|frame| Host::system_call(&frame));
+            thread.in_run = call.and_then(vcpu_run);
             for vcpu in &mut self.vcpus {
-                if thread.in_run.is_some_and(|fd| vcpu.fds.iter().any(|one| i64::from(*one) as u64 == fd)) {
+                if thread.in_run.is_some_and(|fd| is_one_of(fd, &vcpu.fds)) {
                     vcpu.tid = Some(thread.tid);
                 }
             }

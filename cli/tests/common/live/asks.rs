@@ -46,9 +46,19 @@ pub(crate) fn alike(question: &[&str], live: &str, image: &str) {
     );
 }
 
-/// `check-cli` on a live target.
+/// `check-cli` on a live target that stands where the truth was taken.
 pub(crate) fn check(target: &str, truth: &Path, checks: &[&str]) {
+    check_by(Command::new("python3"), target, truth, checks);
+}
+
+/// The same of one that ran on since.
+pub(crate) fn check_ran_on(target: &str, truth: &Path, checks: &[&str]) {
     let mut command = Command::new("python3");
+    command.env("CHECK_RAN_ON", "1");
+    check_by(command, target, truth, checks);
+}
+
+fn check_by(mut command: Command, target: &str, truth: &Path, checks: &[&str]) {
     command
         .arg(top().join("guests/check-cli"))
         .arg(env!("CARGO_BIN_EXE_vmc"))

@@ -16,7 +16,7 @@ mod qemu;
 mod seen;
 mod talker;
 
-pub(crate) use asks::{Random, alike, check, duration, json, killed_after, registers_hold};
+pub(crate) use asks::{Random, alike, check, check_ran_on, duration, json, killed_after, registers_hold};
 pub(crate) use bare::Bare;
 pub(crate) use cores::{sample_core, saved};
 pub(crate) use qemu::Qemu;
