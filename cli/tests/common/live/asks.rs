@@ -19,11 +19,17 @@ pub(crate) fn registers_hold(target: &str, core: &str) {
     let (live, image) = (json(&["registers", target]), json(&["registers", core]));
     let (live, image) = (live.as_array().unwrap(), image.as_array().unwrap());
     assert_eq!(live.len(), image.len());
+    let in_kernel = live.iter().all(|row| row["gs_base"].as_str().is_some_and(|gs| gs.starts_with("0xffff")));
     for (live, image) in live.iter().zip(image) {
         let told: Vec<_> = image.as_object().unwrap().iter().filter(|(_, value)| value.is_string()).collect();
         assert!(told.len() > 20, "{image}");
         for (name, value) in told {
-            assert_eq!(&live[name], value, "{name} by {target}");
+            // QEMU's monitor does not tell what a program's GS base is while the kernel's is in its place, and where it is so
+            // of all vCPUs nothing else is asked.
+            if name == "kernel_gs_base" && target.starts_with("qmp:") && in_kernel {
+                continue;
+            }
+            assert_eq!(&live[name], value, "{name} by {target}: {live}\n{image}");
         }
     }
 }
