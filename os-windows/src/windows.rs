@@ -12,7 +12,7 @@ use vmc::{AddressSpace, Limits, PageTables, PhysAddr, PhysMemory, Vcpus, VirtAdd
 use crate::error::WindowsError;
 use crate::fields::Fields;
 use crate::files::SymbolFiles;
-use crate::find::{self, Found};
+use crate::find::{self, Effort, Found};
 use crate::identity::{Hints, KernelIdentity};
 use crate::kernel_memory::KernelMemory;
 use crate::types::KernelTypes;
@@ -53,7 +53,33 @@ impl<'m> Windows<'m> {
         limits: Limits,
         files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
-        let Found { space, kernel } = find::find(memory, vcpus, hints, &limits)?;
+        Self::open_with(memory, vcpus, hints, limits, files, Effort::All)
+    }
+
+    /// Like [`open`](Self::open), but without searching memory: the kernel has to be where the hints and the vCPUs' registers lead,
+    /// or, where there is no vCPU, the low stub. It costs next to nothing where the guest is another one.
+    ///
+    /// # Errors
+    /// [`WindowsError::NotFound`] where nothing leads to a Windows kernel, which may be there all the same; others as `open`'s.
+    pub fn open_told(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        hints: &Hints,
+        limits: Limits,
+        files: Option<&mut dyn SymbolFiles>,
+    ) -> Result<Self, WindowsError> {
+        Self::open_with(memory, vcpus, hints, limits, files, Effort::Told)
+    }
+
+    fn open_with(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        hints: &Hints,
+        limits: Limits,
+        files: Option<&mut dyn SymbolFiles>,
+        effort: Effort,
+    ) -> Result<Self, WindowsError> {
+        let Found { space, kernel } = find::find(memory, vcpus, hints, &limits, effort)?;
         let identity = KernelIdentity {
             base: kernel.base,
             size: kernel.size,

@@ -201,6 +201,9 @@ fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Res
     if !args.command.needs_kernel() {
         return question.ask(None, None, &files);
     }
+    if let Some(opened) = question.told_windows(&mut files) {
+        return question.ask(Some(&opened), None, &files);
+    }
     let linux = question.look_for_linux(&mut files.linux);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
     if let Some(Err(LinuxError::NotVerified { .. })) = &linux
@@ -263,8 +266,11 @@ impl<'a> Question<'a> {
         self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
     }
 
-    /// Finds the kernel: Linux, or else Windows.
+    /// Finds the kernel: Windows where that costs next to nothing, Linux, or else Windows.
     pub(crate) fn open_kernel(&self, files: &mut GuestFiles<'_>) -> Result<Guest<'a>, NotOpened> {
+        if let Some(opened) = self.told_windows(files) {
+            return opened;
+        }
         let linux = self.look_for_linux(&mut files.linux);
         self.or_windows(linux, files)
     }
@@ -276,6 +282,21 @@ impl<'a> Question<'a> {
             // Windows itself wrote it.
             None if self.target.crash().is_some() => None,
             _ => Some(self.open_linux(files)),
+        }
+    }
+
+    /// A Windows kernel that the vCPUs, or without any the low stub, lead to: that is known before memory is searched for Linux,
+    /// and what an earlier guest left in memory does not stand in its place.
+    fn told_windows(&self, files: &mut GuestFiles<'_>) -> Option<Result<Guest<'a>, NotOpened>> {
+        if self.args.common.os.is_some() || self.target.crash().is_some() {
+            return None;
+        }
+        let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
+        let files: &mut WindowsFiles<'_> = files.windows.get_mut();
+        match Windows::open_told(memory, vcpus, &Hints::default(), Limits::default(), Some(files)) {
+            Ok(windows) => Some(Ok(Guest::Windows(Box::new(windows)))),
+            Err(WindowsError::NotFound { .. }) => None,
+            Err(why) => Some(Err(NotOpened::Windows(Box::new(why)))),
         }
     }
 

@@ -57,6 +57,15 @@ pub(crate) struct Search<'m, 'h> {
     tables_left: usize,
 }
 
+/// How far a kernel is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Where the hints and the vCPUs, or without any vCPU the low stub, say: memory is not searched.
+    Told,
+    /// Everywhere.
+    All,
+}
+
 /// Looks for a kernel.
 ///
 /// # Errors
@@ -66,6 +75,7 @@ pub(crate) fn find<'m>(
     vcpus: &dyn Vcpus,
     hints: &Hints,
     limits: &Limits,
+    effort: Effort,
 ) -> Result<Found<'m>, WindowsError> {
     let registers = (0..vcpus.count().min(limits.cpus)).filter_map(|index| match vcpus.registers(index) {
         Ok(Registers::X86_64(registers)) => Some(registers),
@@ -82,28 +92,36 @@ pub(crate) fn find<'m>(
         scanned: Vec::new(),
         tables_left: limits.page_tables,
     };
-    search.run().ok_or_else(|| WindowsError::NotFound { reason: search.reason() })
+    let found = match effort {
+        Effort::Told => search.by_hint().or_else(|| match vcpus.count() {
+            0 => search.by_low_stub(),
+            _ => search.by_vcpus(),
+        }),
+        Effort::All => search.run(),
+    };
+    found.ok_or_else(|| WindowsError::NotFound { reason: search.reason() })
 }
 
 impl<'m> Search<'m, '_> {
     fn run(&mut self) -> Option<Found<'m>> {
-        if let Some(root) = self.hints.page_table_root {
-            for levels in [Levels::Four, Levels::Five] {
-                if let Some(found) = self.try_root(root, levels) {
-                    return Some(found);
-                }
-            }
-        }
+        let told = self.by_hint().or_else(|| self.by_vcpus()).or_else(|| self.by_low_stub());
+        // A root that is known saves the search for one.
+        let found = told.or_else(|| self.by_scan()).or_else(|| self.self_references());
+        found.or_else(|| self.by_scan()).or_else(|| self.by_debugger_data())
+    }
+
+    fn by_hint(&mut self) -> Option<Found<'m>> {
+        let root = self.hints.page_table_root?;
+        self.try_either(root)
+    }
+
+    /// By CR3, and by what the KPCRs keep.
+    fn by_vcpus(&mut self) -> Option<Found<'m>> {
         // The kernel's own CR3 first: under KVA shadow, user mode's maps next to nothing.
         let mut vcpus = self.registers.clone();
         vcpus.sort_by_key(X86Registers::in_user_mode);
-        let roots: Vec<_> = vcpus
-            .iter()
-            .filter(|vcpu| vcpu.cr0 >> 31 != 0)
-            .map(|vcpu| (root_of(vcpu), levels_of(vcpu)))
-            .collect();
-        for (root, levels) in &roots {
-            if let Some(found) = self.try_root(*root, *levels) {
+        for vcpu in vcpus.iter().filter(|vcpu| vcpu.cr0 >> 31 != 0) {
+            if let Some(found) = self.try_root(root_of(vcpu), levels_of(vcpu)) {
                 return Some(found);
             }
         }
@@ -114,18 +132,15 @@ impl<'m> Search<'m, '_> {
                 }
             }
         }
-        for (root, _) in self.low_stubs() {
-            for levels in [Levels::Four, Levels::Five] {
-                if let Some(found) = self.try_root(root, levels) {
-                    return Some(found);
-                }
-            }
-        }
-        // A root that is known saves the search for one.
-        if let Some(found) = self.by_scan().or_else(|| self.self_references()) {
-            return Some(found);
-        }
-        self.by_scan().or_else(|| self.by_debugger_data())
+        None
+    }
+
+    fn by_low_stub(&mut self) -> Option<Found<'m>> {
+        self.low_stubs().into_iter().find_map(|(root, _)| self.try_either(root))
+    }
+
+    fn try_either(&mut self, root: PhysAddr) -> Option<Found<'m>> {
+        [Levels::Four, Levels::Five].into_iter().find_map(|levels| self.try_root(root, levels))
     }
 
     /// Believes a root under which the shared data and, without going through all that is mapped, a kernel are found.
