@@ -1,7 +1,9 @@
 //! VADs as Windows 7 keeps them: the tree's links and page numbers stand in the VAD itself, below a node in the process.
 //!
-//! No image of it is here: the few structures are laid out by hand, with the offsets that the headers of 7601 have (x64; the
-//! repository `novafacing/vergilius-rs`).
+//! No image of it is here: the few structures are laid out by hand, with the places that the Vergilius Project publishes for x64
+//! (`vergiliusproject.com/kernels/x64/windows-7/`): `_MMVAD_FLAGS`, `_MMPTE_SOFTWARE` and `_MMPTE_PROTOTYPE` of SP1 and `_MMVAD_SHORT`
+//! of RTM were looked up there, bit by bit. The other offsets are as other public descriptions have them; no file of a Windows 7 kernel
+//! was at hand to hold any of them against.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
@@ -28,7 +30,7 @@ const MEMBERS: [(&str, &str, u64, u64); 18] = [
     ("_SUBSECTION", "ControlArea", 0, 8),
     ("_SUBSECTION", "SubsectionBase", 0x8, 8),
     ("_SUBSECTION", "NextSubsection", 0x10, 8),
-    ("_SUBSECTION", "PtesInSubsection", 0x2c, 4),
+    ("_SUBSECTION", "PtesInSubsection", 0x18, 4),
     ("_CONTROL_AREA", "FilePointer", 0x40, 8),
     ("_FILE_OBJECT", "FileName", 0x58, 16),
     ("_MMPTE_SOFTWARE", "PageFileHigh", 0, 8),

@@ -25,7 +25,38 @@ use crate::owned::Owned;
 /// The kinds of records that are public symbols: `S_PUB32`, and as older linkers wrote it.
 const PUBLIC: [u16; 2] = [0x110e, 0x1009];
 
-/// Types and symbols out of a PDB.
+/// Types and public symbols out of a PDB, as Microsoft's linker writes it and symbol servers hand it out.
+///
+/// # What it gives
+/// Structures and unions as [`Layouts`], by the names that C has for them; public [symbols](Self::symbols) with addresses from the
+/// image's base (those of functions and of data, without sizes); the [GUID](Self::guid) and [age](Self::age) by which an image
+/// names its PDB.
+///
+/// # What it needs
+/// The file's bytes, whole, and the standard library. Whether it is the PDB of the image that is looked at, the caller decides, by
+/// GUID and age.
+///
+/// # What it is not for
+/// Lines, local variables and private symbols are not read, and of several structures with one name the first counts.
+///
+/// # Hostile input
+/// A file may come from anywhere. The container is checked before the `pdb2` crate sees it, records whose counts that crate would
+/// believe are kept from it, types and symbols are bounded by [`Limits`]. Should it panic all the same, that is caught and becomes a
+/// [`TypesError`]: a program that is built with `panic = "abort"` ends there. [`reading_pdb`] tells a panic hook of such a moment.
+///
+/// # Example
+/// ```no_run
+/// use vmc::layout::Types;
+/// use vmc_types::PdbTypes;
+///
+/// let pdb = PdbTypes::parse(&std::fs::read("ntkrnlmp.pdb")?, &vmc::Limits::default())?;
+/// let member = pdb.member("_EPROCESS", "UniqueProcessId")?;
+/// println!("{} bytes at {:#x}", member.size, member.offset);
+/// for symbol in pdb.symbols().named(b"PsActiveProcessHead") {
+///     println!("the list of processes: the image's base and {:#x}", symbol.address);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PdbTypes {
     graph: Owned,
