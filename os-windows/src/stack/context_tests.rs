@@ -14,7 +14,6 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use std::path::{Path, PathBuf};
-use std::println;
 use std::process::Command;
 
 use serde_json::Value;
@@ -42,10 +41,10 @@ impl VirtualMemory for Pieces {
     }
 }
 
-fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-    println!("skipped: {why}");
-}
+#[path = "../../tests/common/skipped.rs"]
+mod skipped;
+
+use skipped::skip;
 
 /// The shared data's folder of the triage dump, and the types of its kernel.
 fn shared() -> Option<(PathBuf, IsfTypes)> {
