@@ -14,6 +14,8 @@ mod live;
 mod notes;
 mod output;
 mod record;
+#[cfg(test)]
+mod skipped;
 mod target;
 mod top;
 

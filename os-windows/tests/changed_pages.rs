@@ -10,7 +10,7 @@
 
 mod images;
 
-use images::{address, images, number, unpacked, with_memory};
+use images::{address, image, number, unpacked, with_memory};
 use serde_json::Value;
 use vmc::arch::TranslateError;
 use vmc::layout::Types;
@@ -28,8 +28,7 @@ fn physical(windows: &Windows<'_>, at: VirtAddr, structure: &str, path: &str) ->
 
 /// The image of the page states as it is, and after `change` has had its way with it: what is read at the page of `kind`.
 fn changed(change: impl FnOnce(&Windows<'_>, &Value) -> Words, check: impl FnOnce(&Windows<'_>, &Value)) {
-    let Some((folder, truth)) = images().into_iter().find(|(folder, _)| folder.ends_with("19041-pages"))
-    else {
+    let Some((folder, truth)) = image("19041-pages") else {
         return;
     };
     let mut raw = unpacked(&folder.join("mem.raw.xz"));

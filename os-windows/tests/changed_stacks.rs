@@ -8,44 +8,16 @@
     reason = "tests and their helpers may panic and tell what they saw"
 )]
 
+#[path = "images/changed.rs"]
+mod changed;
 mod images;
 
-use images::{address, images, number, unpacked, with_memory};
+use changed::{changed, member, word};
+use images::{address, number};
 use serde_json::Value;
-use vmc::layout::Types;
 use vmc::view::{Space, Stack, Stop};
 use vmc::{ReadExt, VirtAddr};
 use vmc_windows::{Process, Windows};
-
-/// Changes of kernel memory: where, and what stands there then.
-type Changes = Vec<(VirtAddr, Vec<u8>)>;
-
-fn changed(change: impl FnOnce(&Windows<'_>, &Value) -> Changes, check: impl FnOnce(&Windows<'_>, &Value)) {
-    let Some((folder, truth)) = images().into_iter().find(|(folder, _)| folder.ends_with("19041-plain"))
-    else {
-        return;
-    };
-    let mut raw = unpacked(&folder.join("mem.raw.xz"));
-    let mut places = Vec::new();
-    with_memory(&folder, &truth, &raw, |windows| {
-        let tables = windows.kernel().tables().unwrap();
-        for (at, bytes) in change(windows, &truth) {
-            places.push((tables.translate(at).unwrap().get() as usize, bytes));
-        }
-    });
-    for (at, bytes) in places {
-        raw[at..at + bytes.len()].copy_from_slice(&bytes);
-    }
-    with_memory(&folder, &truth, &raw, |windows| check(windows, &truth));
-}
-
-fn member(windows: &Windows<'_>, base: VirtAddr, structure: &str, path: &str) -> VirtAddr {
-    base.wrapping_add(windows.types().member(structure, path).unwrap().offset)
-}
-
-fn word(at: VirtAddr, value: u64) -> (VirtAddr, Vec<u8>) {
-    (at, value.to_le_bytes().to_vec())
-}
 
 /// The threads of the ledger that stand in the kernel below a system call of a program.
 fn in_system_calls(truth: &Value) -> Vec<&Value> {

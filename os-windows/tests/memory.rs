@@ -8,6 +8,7 @@
     reason = "tests and their helpers may panic and tell what they saw"
 )]
 
+#[allow(dead_code, reason = "each test uses a part of what they share")]
 mod images;
 
 use images::{address, images, number, unpacked, with_memory};

@@ -12,7 +12,7 @@ mod images;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use images::{address, images, number, skip, unpacked, with_memory};
+use images::{address, image, number, unpacked, with_memory};
 use serde_json::Value;
 use vmc::{PhysAddr, VirtAddr};
 use vmc_windows::{Process, Windows};
@@ -26,8 +26,8 @@ fn rows(value: &Value) -> &[Value] {
 }
 
 fn with_image(name: &str, check: impl FnOnce(&Windows<'_>, &Value)) {
-    let Some((folder, truth)) = images().into_iter().find(|(folder, _)| folder.ends_with(name)) else {
-        return skip(&format!("no image {name}"));
+    let Some((folder, truth)) = image(name) else {
+        return;
     };
     with_memory(&folder, &truth, &unpacked(&folder.join("mem.raw.xz")), |windows| check(windows, &truth));
 }

@@ -9,8 +9,10 @@
     reason = "tests may panic and tell what they saw"
 )]
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lzma_rust2::XzReader;
 use serde_json::Value;
@@ -20,12 +22,8 @@ use vmc_types::IsfTypes;
 
 /// The names of the files and their text.
 fn files() -> Vec<(String, Vec<u8>)> {
-    let shared = std::env::var_os("VMC_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(shared.join("windows/symbols/ntkrnlmp.pdb")) else {
-        let why = "the shared data's windows/symbols is not there";
-        assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "not to be skipped: {why}");
-        println!("skipped: {why}");
+    let Ok(entries) = std::fs::read_dir(common::shared().join("symbols/ntkrnlmp.pdb")) else {
+        common::skip("the shared data's windows/symbols is not there");
         return Vec::new();
     };
     let read = |path: PathBuf| {

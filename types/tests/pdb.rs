@@ -9,30 +9,26 @@
     reason = "tests may panic and tell what they saw"
 )]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::skip;
 use vmc::Limits;
 use vmc::layout::{Layouts, Types};
 use vmc_types::PdbTypes;
 
-fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "not to be skipped: {why}");
-    println!("skipped: {why}");
-}
-
 /// The PDBs of the shared data; empty where they, or llvm's tool, are not there.
 fn files() -> Vec<PathBuf> {
-    let shared = std::env::var_os("VMC_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     if Command::new("llvm-pdbutil").arg("--version").output().is_err() {
         skip("llvm-pdbutil is not installed");
         return Vec::new();
     }
     let mut found = Vec::new();
     for folder in ["x64", "ARM64"] {
-        let Ok(entries) = std::fs::read_dir(shared.join("windows/seh").join(folder)) else {
+        let Ok(entries) = std::fs::read_dir(common::shared().join("seh").join(folder)) else {
             skip("the shared data's windows/seh is not there");
             return Vec::new();
         };

@@ -8,8 +8,6 @@
     reason = "tests may panic and tell what they saw"
 )]
 
-extern crate std;
-
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -42,10 +40,10 @@ impl VirtualMemory for Pieces {
     }
 }
 
-fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-    println!("skipped: {why}");
-}
+#[path = "../../tests/common/skipped.rs"]
+mod skipped;
+
+use skipped::skip;
 
 /// The shared data's folder of the triage dump, and the types of its kernel.
 fn shared() -> Option<(PathBuf, IsfTypes)> {

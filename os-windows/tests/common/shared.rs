@@ -1,6 +1,11 @@
 //! The synthetic images and symbols of the shared data.
 
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(dead_code, unused_imports, reason = "each test uses some of it")]
+
+#[path = "skipped.rs"]
+mod skipped;
+
+pub(crate) use skipped::skip;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +19,6 @@ use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{Limits, VcpuError, Vcpus};
 use vmc_types::IsfTypes;
 use vmc_windows::{CodeView, Fits, GivenKernel, KernelIdentity, SymbolFiles};
-
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-    println!("skipped: {why}");
-}
 
 pub(crate) fn folder() -> PathBuf {
     std::env::var_os("VMC_SHARED")

@@ -1,9 +1,14 @@
 //! The synthetic Windows images of the shared data, with their ledgers and their kernels' symbols.
 
+#[allow(clippy::duplicate_mod, reason = "a test of stacks has both this and the shared data's helpers")]
+#[path = "../common/skipped.rs"]
+mod skipped;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use skipped::skip;
 use vmc::symbols::SymbolTableBuilder;
 use vmc::vcpu::NoVcpus;
 use vmc::{FlatMemory, Limits, PhysAddr, Vcpus, VirtAddr};
@@ -15,11 +20,6 @@ pub(crate) fn number(value: &Value) -> u64 {
         Value::String(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap(),
         other => other.as_u64().unwrap(),
     }
-}
-
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "not to be skipped: {why}");
-    println!("skipped: {why}");
 }
 
 pub(crate) fn unpacked(path: &Path) -> Vec<u8> {
@@ -66,6 +66,15 @@ pub(crate) fn images() -> Vec<(PathBuf, Value)> {
         Some((folder, serde_json::from_str(&truth).unwrap()))
     };
     folders.filter_map(ledger).collect()
+}
+
+/// The image `name`, with its ledger.
+pub(crate) fn image(name: &str) -> Option<(PathBuf, Value)> {
+    let found = images().into_iter().find(|(folder, _)| folder.ends_with(name));
+    if found.is_none() {
+        skip(&format!("there is no image {name}"));
+    }
+    found
 }
 
 /// Opens the image whose memory is `raw`.
