@@ -1,5 +1,6 @@
 //! A guest that was opened: one of the operating systems that are known.
 
+use vmc::Architecture;
 use vmc_linux::{Linux, LinuxError};
 use vmc_windows::{Windows, WindowsError};
 
@@ -12,6 +13,22 @@ pub(crate) enum Guest<'m> {
 }
 
 impl Guest<'_> {
+    /// The machine's architecture, where the kernel's page tables tell it.
+    pub(crate) fn architecture(&self) -> Option<Architecture> {
+        match self {
+            Self::Linux(linux) => Some(linux.tables().architecture()),
+            Self::Windows(windows) => windows.kernel().tables().map(|space| space.tables().architecture()),
+        }
+    }
+
+    /// Which version of the kernel it is.
+    pub(crate) fn release(&self) -> Option<String> {
+        match self {
+            Self::Linux(linux) => Some(linux.identity().release.clone()),
+            Self::Windows(windows) => windows.facts().version,
+        }
+    }
+
     /// Forgets what may have changed: for a live guest that ran on in between.
     pub(crate) fn forget(&mut self) {
         match self {

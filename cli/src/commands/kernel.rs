@@ -11,7 +11,7 @@ use crate::debug::{GuestFiles, KernelFiles, WindowsFiles};
 use crate::guest::{Guest, NotOpened};
 
 /// Was there no Linux kernel at all?
-const fn is_missing(why: &LinuxError) -> bool {
+pub(crate) const fn is_missing(why: &LinuxError) -> bool {
     matches!(why, LinuxError::NotFound { .. } | LinuxError::NotVerified { .. })
 }
 

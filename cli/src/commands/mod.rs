@@ -31,6 +31,7 @@ mod types;
 mod windows;
 
 pub(crate) use context::Context;
+pub(crate) use kernel::is_missing;
 pub(crate) use question::Question;
 pub(crate) use search::Pattern;
 

@@ -73,11 +73,7 @@ impl<'a> Question<'a> {
                         "{name}: without the kernel's addresses and VMCOREINFO: {why}"
                     ));
                 }
-                let linux = match opened {
-                    Ok(Guest::Linux(linux)) => Some(&**linux),
-                    _ => None,
-                };
-                dump::run(self, linux, pause, out)
+                dump::run(self, opened.as_ref().ok(), pause, out)
             }
             (Command::Info(_), Some(Err(why))) => {
                 info::without_guest(self)?;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::common::{skip, top};
+use crate::common::{Answer, skip, top, vmc};
 
 /// The shared data about Windows; nothing, and why is said, where it is not there.
 pub(crate) fn shared() -> Option<PathBuf> {
@@ -42,6 +42,21 @@ pub(crate) fn planted(name: &str) -> Option<Planted> {
         truth: serde_json::from_str(&truth).unwrap(),
         symbols: text(&shared.join("symbols")),
     })
+}
+
+/// Asks about it, with its symbols: the command, and what stands behind the target.
+pub(crate) fn ask(guest: &Planted, words: &[&str]) -> Answer {
+    let (command, more) = words.split_first().unwrap();
+    vmc(&[&[*command, &guest.path], more, &["--symbols", &guest.symbols]].concat())
+}
+
+/// Exit status 1, nothing on stdout, one line on stderr that has all of `words`.
+pub(crate) fn refused(answer: &Answer, words: &[&str]) {
+    assert_eq!((answer.status, answer.stdout.as_str()), (1, ""), "{answer:?}");
+    assert_eq!(answer.stderr.lines().count(), 1, "{answer:?}");
+    for word in words {
+        assert!(answer.stderr.contains(word), "{word:?} is not in {answer:?}");
+    }
 }
 
 pub(crate) fn text(path: &Path) -> String {

@@ -22,6 +22,9 @@ use crate::failure::Failure;
 use crate::live::Pause;
 use crate::output::Output;
 
+/// What the other commands are, where one knows nothing of Windows.
+const KNOWN: &str =
+    "info, ps, threads, maps, modules, lsof, bt, symbols, types, translate, read and search know Windows";
 /// Lists that are said to be incomplete, one by one.
 const MOST_CUTS: usize = 5;
 
@@ -115,23 +118,35 @@ pub(super) fn run(
 
 fn answer(context: &Context<'_>, files: &RefCell<WindowsFiles<'_>>) -> Result<(), Failure> {
     let (question, windows) = (context.question, context.windows);
-    let not = |what: &str| {
-        Err(Failure::Said(format!("{}: {what} of Windows guests are not read", question.name())))
+    let name = question.name();
+    let not = |what: &str, instead: &str| {
+        Err(Failure::Said(format!(
+            "{name}: it is a Windows guest, and {what} of those are not read; {instead}"
+        )))
+    };
+    let no_use = |option: &str| {
+        question.notes.say(&format_args!("{name}: {option} is of no use for a Windows guest"));
     };
     match &question.args.command {
         Command::Info(_) => info::run(context),
         // Every way is gone in any case: who is on no list is marked.
-        Command::Ps { tree, pid, .. } => ps::run(context, *pid, *tree),
+        Command::Ps { tree, pid, long, .. } => {
+            if *long {
+                no_use("--long");
+            }
+            ps::run(context, *pid, *tree)
+        }
         Command::Threads { pid, .. } => threads::run(context, *pid),
         Command::Maps { pid, .. } => maps::run(context, *pid),
-        Command::Modules { all_ways: true, .. } => not("modules that are on no list (--all-ways)"),
+        Command::Modules { all_ways: true, .. } => not(
+            "modules that are on no list (--all-ways)",
+            "modules without --all-ways shows those on the list",
+        ),
         Command::Modules { pid, .. } => modules::run(context, *pid),
         Command::Lsof { pid, .. } => lsof::run(context, *pid),
         Command::Bt { pid, tid, kernel, user, no_demangle, lines, scan, .. } => {
-            for (_, option) in [(lines, "--lines"), (scan, "--scan")].iter().filter(|(given, _)| **given) {
-                let name = question.name();
-                question.notes.say(&format_args!("{name}: {option} is of no use for a Windows guest"));
-            }
+            let options = [(lines, "--lines"), (scan, "--scan")];
+            options.into_iter().filter(|(given, _)| **given).for_each(|(_, option)| no_use(option));
             let part = Part::of(*kernel, *user);
             let options = bt::Options { pid: *pid, tid: *tid, part, demangle: !no_demangle };
             bt::run(context, files, options)
@@ -144,18 +159,20 @@ fn answer(context: &Context<'_>, files: &RefCell<WindowsFiles<'_>>) -> Result<()
         Command::Translate { pid, address, .. } => memory::translate(context, *pid, *address),
         Command::Read { pid, address, len, raw, .. } => memory::read(context, *pid, *address, *len, *raw),
         Command::Search { what, .. } => match what.pid {
-            Some(_) => not("addresses of matches (--pid)"),
+            Some(_) => not("addresses of matches (--pid)", "search without --pid searches all memory"),
             None => {
                 super::search::without_guest(question, &"those of Windows guests are not looked for", what)
             }
         },
-        Command::Mounts { .. } => not("mounts"),
-        Command::Dmesg(_) => not("logs"),
-        Command::Sockets { .. } => not("sockets"),
-        Command::Containers(_) => not("containers"),
-        Command::Interfaces(_) => not("network interfaces"),
-        Command::Env { .. } => not("environments"),
-        Command::Cat { .. } | Command::Ls { .. } => not("files"),
+        Command::Mounts { .. } => not("mounts", KNOWN),
+        Command::Dmesg(_) => not("logs", KNOWN),
+        Command::Sockets { .. } => not("sockets", "lsof shows what is open"),
+        Command::Containers(_) => not("containers", KNOWN),
+        Command::Interfaces(_) => not("network interfaces", KNOWN),
+        Command::Env { .. } => not("environments", KNOWN),
+        Command::Cat { .. } | Command::Ls { .. } => {
+            not("files", "lsof and maps name those that are open and mapped")
+        }
         // Asked elsewhere.
         Command::Registers(_) | Command::Dump { .. } | Command::Record { .. } | Command::Top { .. } => Ok(()),
     }
