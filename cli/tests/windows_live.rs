@@ -55,9 +55,19 @@ fn a_live_guest_says_what_its_image_says() {
             let live = live::json(&[&words[..1], &[&bare.target()], &words[1..]].concat());
             assert_eq!(live, live::json(&[&question[..], &[core], &symbols].concat()), "{question:?}");
         }
-        // Processes are not told apart over time yet: one line says so, and where the vCPUs stand is shown.
-        let answer = vmc(&["top", &bare.target(), "--batch", "-n", "1", "--os", "windows"]).succeeded();
-        assert!(answer.stderr.contains("Windows guests") && answer.stdout.contains("vCPU 1"), "{answer:?}");
+        // Processes are not told apart over time yet: one line says so, and where the vCPUs stand is shown. Whether it is Windows
+        // or no system at all is not looked into: the line says so of both.
+        for os in [&["--os", "windows"][..], &[]] {
+            let top = vmc(&[&["top", &bare.target(), "--batch", "-n", "1"], os].concat()).succeeded();
+            assert!(top.stderr.contains("Windows guests") && top.stdout.contains("vCPU 1"), "{top:?}");
+            let record = vmc(&[&["record", &bare.target(), "--duration", "1"], os].concat()).succeeded();
+            assert!(record.stderr.contains("Windows guests are not told apart"), "{record:?}");
+            assert!(record.stdout.lines().count() > 0, "{record:?}");
+            let words = ["record", &bare.target(), "--duration", "1", "--pid", "4"];
+            let refused = vmc(&[&words[..], os].concat());
+            assert_eq!((refused.status, refused.stdout.as_str()), (1, ""), "{refused:?}");
+            assert!(refused.stderr.contains("process 4 cannot be looked for"), "{refused:?}");
+        }
         // What is saved of it is what it was.
         let saved = scratch().join(format!("windows-saved-{}.elf", std::process::id()));
         let saved = saved.to_str().unwrap();

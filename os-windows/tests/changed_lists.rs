@@ -14,7 +14,7 @@ mod images;
 
 use std::collections::BTreeSet;
 
-use changed::{changed, member, word};
+use changed::{Changes, changed, member, word};
 use images::{address, number};
 use serde_json::Value;
 use vmc::layout::Types;

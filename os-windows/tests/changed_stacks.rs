@@ -15,7 +15,6 @@ mod images;
 use changed::{changed, member, word};
 use images::{address, number};
 use serde_json::Value;
-use vmc::layout::Types;
 use vmc::view::{Space, Stack, Stop};
 use vmc::{ReadExt, VirtAddr};
 use vmc_windows::{Process, Windows};

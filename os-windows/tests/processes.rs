@@ -12,7 +12,7 @@ mod images;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use images::{address, image, images, number, unpacked, with_memory};
+use images::{address, image, number, unpacked, with_memory};
 use serde_json::Value;
 use vmc::{PhysAddr, VirtAddr};
 use vmc_windows::{Process, Windows};

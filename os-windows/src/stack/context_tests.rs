@@ -8,8 +8,6 @@
     reason = "tests may panic and tell what they saw"
 )]
 
-extern crate std;
-
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,6 +1,8 @@
 //! A writer of Windows crash dumps, by the format's description alone.
 
-use super::noise;
+use vmc_dump::{Image, OpenError};
+
+use super::{Scratch, noise};
 
 /// Puts `bytes` at `at`.
 pub(crate) fn put(image: &mut [u8], at: usize, bytes: &[u8]) {
@@ -119,4 +121,19 @@ pub(crate) fn triage(machine: u32, blocks: &[(u64, &[u8])], drivers: &[&str], en
     let len = dump.len();
     set(&mut dump, 0x4, len);
     dump
+}
+
+/// Opens a dump.
+pub(crate) fn open(dump: &[u8]) -> Result<Image, OpenError> {
+    let scratch = Scratch::new();
+    Image::open(scratch.file("dump", dump))
+}
+
+/// What there is no registers for is said in each of these dumps.
+pub(crate) const NO_CONTEXT: &str = "the header's CONTEXT is not filled in: no registers";
+
+/// What is said of a dump, but for that.
+pub(crate) fn warned(image: &Image) -> Vec<&str> {
+    let lines = image.warnings().iter().map(String::as_str);
+    lines.filter(|line| *line != NO_CONTEXT).collect()
 }

@@ -1,8 +1,11 @@
 //! Types: what stands before a name that has them, and what stands behind it.
 
+mod functions;
+mod pointers;
+
 use std::rc::Rc;
 
-use super::{Parser, REMEMBERED};
+use super::Parser;
 
 /// A type, as it is declared around a name: `int (*` and `)[3]`.
 #[derive(Clone)]
@@ -47,14 +50,6 @@ impl Qualifiers {
             [(self.is_const, "const"), (self.is_volatile, "volatile"), (self.is_restrict, "__restrict")];
         all.into_iter().filter_map(|(is, word)| is.then_some(word)).collect()
     }
-}
-
-/// A function's type.
-pub(super) struct Function {
-    /// Nothing for what has no type that it returns: constructors.
-    pub(super) returned: Option<Type>,
-    /// Its parameters in parentheses, and what follows them.
-    pub(super) right: Rc<str>,
 }
 
 /// Where qualifiers of a type stand.
@@ -190,75 +185,6 @@ impl Parser<'_> {
         Some((found, letter >= b'Q'))
     }
 
-    /// Qualifiers of a pointer itself: that it has 64 bits is not shown. Handles of C++/CX are marked, too.
-    fn pointer_qualifiers(&mut self) -> (Qualifiers, bool) {
-        self.eat("E");
-        let is_handle = self.eat("$A");
-        let is_restrict = self.eat("I");
-        let is_unaligned = self.eat("F");
-        (Qualifiers { is_restrict, is_unaligned, ..Qualifiers::default() }, is_handle)
-    }
-
-    fn pointer(&mut self) -> Option<Type> {
-        let mut qualifiers = Qualifiers::default();
-        let sign = if self.eat("$$Q") {
-            "&&"
-        } else {
-            match self.take()? {
-                b'A' => "&",
-                letter @ b'P'..=b'S' => {
-                    qualifiers.is_const = matches!(letter, b'Q' | b'S');
-                    qualifiers.is_volatile = matches!(letter, b'R' | b'S');
-                    "*"
-                }
-                _ => return None,
-            }
-        };
-        if self.eat("6") {
-            let to = self.function_of_no_name(false)?;
-            return self.pointer_to(&to, "", sign, qualifiers);
-        }
-        let (of_pointer, is_handle) = self.pointer_qualifiers();
-        qualifiers = qualifiers.or(of_pointer);
-        let sign = match sign {
-            "*" if is_handle => "^",
-            "&" if is_handle => "%",
-            sign => sign,
-        };
-        if sign == "*" && self.eat("8") {
-            let class = self.type_name()?;
-            let to = self.function_of_no_name(true)?;
-            return self.pointer_to(&to, &class, sign, qualifiers);
-        }
-        // Qualifiers of members have other letters.
-        if sign == "*" && matches!(self.peek()?, b'Q'..=b'T') {
-            let (of_member, _) = self.qualifiers()?;
-            let class = self.type_name()?;
-            let mut to = self.plain_type()?;
-            to.qualifiers = of_member;
-            return self.pointer_to(&to, &class, sign, qualifiers);
-        }
-        let to = self.qualified_type()?;
-        self.pointer_to(&to, "", sign, qualifiers)
-    }
-
-    /// A pointer or reference to a type; to a member where there is a class.
-    fn pointer_to(&mut self, to: &Type, class: &str, sign: &str, qualifiers: Qualifiers) -> Option<Type> {
-        let left = self.left(to)?;
-        let spaced = left.ends_with(|last: char| last.is_ascii_alphanumeric() || last == '>');
-        let space = if spaced { " " } else { "" };
-        let unaligned = if qualifiers.is_unaligned { "__unaligned " } else { "" };
-        let inner = matches!(to.shape, Shape::Array | Shape::Function);
-        let (open, close) = if inner { ("(", ")") } else { ("", "") };
-        let colons = if class.is_empty() { "" } else { "::" };
-        Some(Type {
-            left: self.join(&[&left, space, unaligned, open, class, colons, sign])?,
-            right: self.join(&[close, &to.right])?,
-            qualifiers,
-            shape: Shape::Pointer,
-        })
-    }
-
     fn array(&mut self) -> Option<Type> {
         self.take()?;
         let count = self.number().filter(|count| *count > 0)?;
@@ -280,82 +206,6 @@ impl Parser<'_> {
             qualifiers: Qualifiers::default(),
             shape: Shape::Array,
         })
-    }
-
-    fn function_of_no_name(&mut self, has_this: bool) -> Option<Type> {
-        let function = self.function_type(has_this)?;
-        let (left, right) = match &function.returned {
-            None => ("".into(), Rc::clone(&function.right)),
-            Some(returned) => {
-                let left = self.left(returned)?;
-                (self.join(&[&left, " "])?, self.join(&[&function.right, &returned.right])?)
-            }
-        };
-        Some(Type { left, right, qualifiers: Qualifiers::default(), shape: Shape::Function })
-    }
-
-    /// A function's type; of a member that has a `this`, its qualifiers come first.
-    pub(super) fn function_type(&mut self, has_this: bool) -> Option<Function> {
-        let (mut of_this, mut reference) = (Qualifiers::default(), "");
-        if has_this {
-            of_this = self.pointer_qualifiers().0;
-            reference = if self.eat("G") {
-                " &"
-            } else if self.eat("H") {
-                " &&"
-            } else {
-                ""
-            };
-            of_this = of_this.or(self.qualifiers()?.0);
-        }
-        // How it is called is not shown.
-        self.take().filter(|how| matches!(how, b'A'..=b'Q' | b'S' | b'W' | b'w'))?;
-        let returned = if self.eat("@") { None } else { Some(self.marked_type()?) };
-        let parameters = self.parameters()?;
-        let noexcept = if self.eat("_E") {
-            " noexcept"
-        } else if self.eat("Z") {
-            ""
-        } else {
-            return None;
-        };
-        let mut words: String = of_this.words().into_iter().map(|word| format!(" {word}")).collect();
-        if of_this.is_unaligned {
-            words.push_str(" __unaligned");
-        }
-        let right = self.join(&["(", &parameters, ")", &words, noexcept, reference])?;
-        Some(Function { returned, right })
-    }
-
-    fn parameters(&mut self) -> Option<Rc<str>> {
-        if self.eat("X") {
-            return Some("void".into());
-        }
-        let mut shown: Vec<Rc<str>> = Vec::new();
-        loop {
-            if self.eat("@") {
-                break;
-            }
-            if self.eat("Z") {
-                shown.push("...".into());
-                break;
-            }
-            let parameter = if let Some(number) = self.digit() {
-                self.types.get(number)?.clone()
-            } else {
-                let before = self.text.len();
-                let parameter = self.plain_type()?;
-                // A single letter is no longer than what would refer to it.
-                if before - self.text.len() > 1 && self.types.len() < REMEMBERED {
-                    self.types.push(parameter.clone());
-                }
-                parameter
-            };
-            let parameter = self.shown(&parameter)?;
-            shown.push(parameter);
-        }
-        let list = shown.join(", ");
-        self.join(&[&list])
     }
 
     /// The type of a variable, which is not shown, and its qualifiers.
