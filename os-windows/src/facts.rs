@@ -32,7 +32,8 @@ pub struct WindowsFacts {
     pub kernel_size: u64,
     /// Which PDB belongs to it.
     pub pdb: Option<CodeView>,
-    /// The page table root of the System process; of a triage dump, what that process says.
+    /// The page table root of the System process; of a triage dump, what that process says; without types, the root under which the
+    /// kernel was found.
     pub page_table_root: Option<PhysAddr>,
     /// Its clock, in nanoseconds since 1970 (UTC).
     pub system_time: Option<i128>,

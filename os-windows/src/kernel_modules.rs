@@ -62,7 +62,8 @@ impl Windows<'_> {
     pub fn modules(
         &self,
     ) -> Result<impl Iterator<Item = Result<ModuleRow, WindowsError>> + '_, WindowsError> {
-        let head = self.symbol("PsLoadedModuleList")?;
+        let told = self.hints().loaded_module_list;
+        let head = self.symbol("PsLoadedModuleList").or_else(|why| told.ok_or(why))?;
         let fields = Fields::new(self.types())?;
         let (entries, mut broken) = self.module_entries(head, &fields);
         // A triage dump lacks the list and brings one of its own.

@@ -87,6 +87,7 @@ extern crate alloc;
 extern crate std;
 
 mod bits;
+mod derived;
 mod error;
 mod facts;
 mod fields;

@@ -23,7 +23,10 @@ impl KernelTypes {
         Self { source, types }
     }
 
-    /// Where they come from, in a word: `isf`, `pdb`.
+    /// The [source](Self::source) where there is no file: what the kernel exports, and what public headers fix.
+    pub const DERIVED: &'static str = "derived";
+
+    /// Where they come from, in a word: `isf`, `pdb`, [`derived`](Self::DERIVED).
     #[must_use]
     pub const fn source(&self) -> &'static str {
         self.source

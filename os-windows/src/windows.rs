@@ -9,6 +9,7 @@ use vmc::layout::{Field, Types};
 use vmc::symbols::{SymbolTable, SymbolTableBuilder};
 use vmc::{AddressSpace, Limits, PageTables, PhysAddr, PhysMemory, Vcpus, VirtAddr, VirtualMemory};
 
+use crate::derived;
 use crate::error::WindowsError;
 use crate::fields::Fields;
 use crate::files::SymbolFiles;
@@ -19,6 +20,14 @@ use crate::types::KernelTypes;
 
 /// Places of the kernel's TLB.
 pub(crate) const TLB_ENTRIES: usize = 4096;
+
+/// Where types and symbols are taken from.
+enum Given<'f> {
+    /// Files that the caller has.
+    Files(Option<&'f mut dyn SymbolFiles>),
+    /// No file: what can be derived without.
+    Derived,
+}
 
 /// A Windows guest.
 pub struct Windows<'m> {
@@ -53,7 +62,7 @@ impl<'m> Windows<'m> {
         limits: Limits,
         files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
-        Self::open_with(memory, vcpus, hints, limits, files, Effort::All)
+        Self::open_with(memory, vcpus, hints, limits, Given::Files(files), Effort::All)
     }
 
     /// Like [`open`](Self::open), but without searching memory: the kernel has to be where the hints and the vCPUs' registers lead,
@@ -68,7 +77,21 @@ impl<'m> Windows<'m> {
         limits: Limits,
         files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
-        Self::open_with(memory, vcpus, hints, limits, files, Effort::Told)
+        Self::open_with(memory, vcpus, hints, limits, Given::Files(files), Effort::Told)
+    }
+
+    /// Like [`open`](Self::open), but without any file: with the kernel's exports for symbols, and for types what public headers fix.
+    /// [Facts](Self::facts), [modules](Self::modules) and the kernel's memory are to be had so; processes are not.
+    ///
+    /// # Errors
+    /// [`WindowsError::NotFound`] where there is no Windows kernel.
+    pub fn open_derived(
+        memory: &'m dyn PhysMemory,
+        vcpus: &'m dyn Vcpus,
+        hints: &Hints,
+        limits: Limits,
+    ) -> Result<Self, WindowsError> {
+        Self::open_with(memory, vcpus, hints, limits, Given::Derived, Effort::All)
     }
 
     fn open_with(
@@ -76,7 +99,7 @@ impl<'m> Windows<'m> {
         vcpus: &'m dyn Vcpus,
         hints: &Hints,
         limits: Limits,
-        files: Option<&mut dyn SymbolFiles>,
+        given: Given<'_>,
         effort: Effort,
     ) -> Result<Self, WindowsError> {
         let Found { space, kernel } = find::find(memory, vcpus, hints, &limits, effort)?;
@@ -93,7 +116,7 @@ impl<'m> Windows<'m> {
             active_process_head: kernel.active_process_head.or(hints.active_process_head),
             ..hints.clone()
         };
-        let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;
+        let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, given)?;
         if let Some(root) = windows.system_root(memory) {
             windows.kernel.set_space(root);
         }
@@ -122,7 +145,7 @@ impl<'m> Windows<'m> {
             timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_image().1),
             build: hints.build,
         };
-        Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, files)
+        Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, Given::Files(files))
     }
 
     /// Types and symbols for a kernel that was found.
@@ -132,10 +155,13 @@ impl<'m> Windows<'m> {
         mut identity: KernelIdentity,
         hints: &Hints,
         limits: Limits,
-        files: Option<&mut dyn SymbolFiles>,
+        given: Given<'_>,
     ) -> Result<Self, WindowsError> {
         let fits = |symbols: &SymbolTable| fit(symbols, hints).is_some();
-        let given = files.and_then(|files| files.kernel(&identity, &fits));
+        let given = match given {
+            Given::Derived => Some(derived::kernel(&kernel, identity.base, &limits)),
+            Given::Files(files) => files.and_then(|files| files.kernel(&identity, &fits)),
+        };
         let given = given.ok_or_else(|| WindowsError::NoTypes { identity: Box::new(identity.clone()) })?;
         if identity.base.is_null() {
             identity.base = fit(&given.symbols, hints).ok_or_else(|| WindowsError::NotFound {

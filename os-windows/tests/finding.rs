@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
+use vmc::layout::Types;
 use vmc::vcpu::NoVcpus;
 use vmc::{FlatMemory, Limits, PhysAddr, PhysError, PhysMemory, Region, Vcpus, VirtAddr};
 use vmc_windows::pe::Image;
-use vmc_windows::{Hints, Windows, WindowsError};
+use vmc_windows::{Hints, KernelTypes, Windows, WindowsError};
 
 use shared::{Files, Ledger, folder, json, missing, number, skip, unpack};
 
@@ -66,7 +67,10 @@ fn check(windows: &Windows<'_>, truth: &Value, who: &str) {
     let (facts, kernel) = (windows.facts(), &truth["kernel"]);
     assert_eq!(facts.kernel_base.get(), number(&kernel["base"]), "{who}");
     assert_eq!(facts.kernel_size, number(&kernel["size"]), "{who}");
-    assert_eq!(facts.page_table_root.unwrap().get(), number(&truth["dtb"]), "{who}");
+    // Which process is System is not to be told without types.
+    if windows.types().source() != KernelTypes::DERIVED {
+        assert_eq!(facts.page_table_root.unwrap().get(), number(&truth["dtb"]), "{who}");
+    }
     assert_eq!(facts.version, Some(format!("10.0.{}", kernel["build"])), "{who}");
     assert_eq!(facts.build_lab.as_deref(), kernel["build_lab"].as_str(), "{who}");
     assert_eq!(u64::from(facts.processors.unwrap()), number(&kernel["cpus"]), "{who}");
@@ -123,6 +127,23 @@ fn kernels_are_found_with_and_without_registers() {
         println!("{name}: {read} bytes read with registers");
         assert!(read < 8 << 20, "{name}: {read} bytes were read although vCPUs tell the root");
         check(&windows, &truth, &name);
+        // The same facts and modules without a file; no process.
+        let none: [&dyn Vcpus; 2] = [&vcpus, &NoVcpus];
+        for (vcpus, who) in none.into_iter().zip(["derived", "derived, raw"]) {
+            let windows =
+                Windows::open_derived(&memory, vcpus, &Hints::default(), Limits::default()).unwrap();
+            check(&windows, &truth, &format!("{name}, {who}"));
+            assert!(windows.processes().all(|process| process.is_err()), "{name}, {who}");
+        }
+        // What leads to the kernel is enough, and little of memory is touched on the way.
+        for vcpus in none {
+            let memory = Counted::new(&raw);
+            let (hints, limits) = (Hints::default(), Limits::default());
+            let windows = Windows::open_told(&memory, vcpus, &hints, limits, Some(&mut files)).unwrap();
+            check(&windows, &truth, &format!("{name}, told"));
+            let read = memory.bytes.load(Ordering::Relaxed);
+            assert!(read < 8 << 20, "{name}: {read} bytes were read although the kernel is told");
+        }
         // Only those in user mode: under KVA shadow their CR3 maps little of the kernel.
         let users = Ledger::new(&registers).in_user_mode();
         let memory = Counted::new(&raw);
@@ -152,6 +173,38 @@ fn kernels_are_found_with_and_without_registers() {
         count += 1;
     }
     assert!(count >= 7, "{count} images");
+}
+
+/// What public headers fix is what each kernel's own types say.
+#[test]
+fn derived_layouts_are_those_of_the_files() {
+    if let Some(why) = missing() {
+        return skip(why);
+    }
+    for name in ["17763-plain", "19041-plain", "20348-decoy"] {
+        let raw = unpack(&folder().join("images").join(name).join("mem.raw.xz"));
+        let memory = FlatMemory::new(PhysAddr::new(0), &raw);
+        let windows = open(&memory, &NoVcpus, &mut Files::default()).unwrap();
+        let (hints, limits) = (Hints::default(), Limits::default());
+        let derived = Windows::open_derived(&memory, &NoVcpus, &hints, limits).unwrap();
+        let mut members = 0;
+        for structure in ["_KUSER_SHARED_DATA", "_KLDR_DATA_TABLE_ENTRY"] {
+            for member in derived.types().layout(structure, windows.limits()).unwrap().members {
+                let told = windows.types().member(structure, &member.name).or_else(|_| {
+                    // Some kernels' types have the loader's entries of user mode alone, which begin alike.
+                    windows.types().member("_LDR_DATA_TABLE_ENTRY", &member.name)
+                });
+                let told = told.unwrap();
+                assert_eq!(
+                    (told.offset * 8, told.size * 8),
+                    (member.bit_offset, member.bit_size),
+                    "{member:?}"
+                );
+                members += 1;
+            }
+        }
+        assert!(members >= 11, "{members}");
+    }
 }
 
 #[test]

@@ -46,7 +46,9 @@ impl<'a> Question<'a> {
         }
         let (memory, vcpus, limits) = (self.target.memory(), self.target.vcpus(), Limits::default());
         let files: &mut WindowsFiles<'_> = files.windows.get_mut();
-        match self.or_derived(Windows::open_told(memory, vcpus, &Hints::default(), limits, Some(files)), files) {
+        match self
+            .or_derived(Windows::open_told(memory, vcpus, &Hints::default(), limits, Some(files)), files)
+        {
             Ok(windows) => Some(Ok(Guest::Windows(Box::new(windows)))),
             Err(WindowsError::NotFound { .. }) => None,
             Err(why) => Some(Err(NotOpened::Windows(Box::new(why)))),

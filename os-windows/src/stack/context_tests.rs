@@ -107,7 +107,6 @@ fn processors_that_a_real_crash_froze() {
         assert!(depth < 0x6000, "{cpu}: {:#x} is not on its stack", registers.rsp());
         let behind = code.partition_point(|(start, _)| *start <= registers.rip);
         let name = std::str::from_utf8(&code[behind - 1].1).unwrap();
-        println!("{cpu}: {name}");
         // An idle thread stands where the kernel idles; processor 5 runs another.
         assert_eq!(name.contains("Idle"), idles, "{cpu}: {name}");
         assert_eq!(idles, cpu != 5);

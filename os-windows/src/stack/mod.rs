@@ -8,7 +8,7 @@
 mod context;
 mod fields;
 mod modules;
-mod names;
+pub(crate) mod names;
 mod processors;
 mod walk;
 

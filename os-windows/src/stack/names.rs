@@ -48,7 +48,12 @@ pub(super) fn symbol(table: &SymbolTable, base: VirtAddr, at: VirtAddr) -> Optio
     Some(FrameSymbol { name, offset: at.get().wrapping_sub(start.get()), start })
 }
 
-fn exports(memory: &(impl VirtualMemory + ?Sized), base: VirtAddr, limits: &Limits) -> SymbolTable {
+/// What the image at `base` exports, relative to it.
+pub(crate) fn exports(
+    memory: &(impl VirtualMemory + ?Sized),
+    base: VirtAddr,
+    limits: &Limits,
+) -> SymbolTable {
     let mut builder = SymbolTableBuilder::default();
     let read = Image::read(memory, base).ok().and_then(|image| image.exports(memory, limits).ok());
     for export in read.iter().flat_map(|exports| exports.all()) {
