@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 use vmc::view::RowErrors;
-use vmc::{PhysAddr, ReadExt, TranslateError, VirtAddr, Walk};
+use vmc::{PhysAddr, ReadExt, TranslateError, VirtAddr, VirtualMemory, Walk};
 use vmc_linux::AddressSpaceOf;
 
 use crate::args::Format;
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::output::{Object, Output, address, object};
 
 /// `read` gives no more than this at once: it is kept in memory before the first byte is written.
-pub(crate) const MOST: usize = 16 << 20;
+const MOST: usize = 16 << 20;
 
 /// The memory of process `pid`, if one was named.
 fn memory_of<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Option<AddressSpaceOf<'a, 'a>>, Failure> {
@@ -89,13 +89,25 @@ pub(crate) fn read(
     raw: bool,
 ) -> Result<(), Failure> {
     let process = memory_of(context, pid)?;
-    let start = VirtAddr::new(at);
-    let bytes = match &process {
-        Some(process) => process.read_vec(start, len, MOST),
-        None => context.linux.space().read_vec(start, len, MOST),
+    let memory: &dyn VirtualMemory = match &process {
+        Some(process) => process,
+        None => context.linux.space(),
     };
-    let bytes = bytes.map_err(|why| Failure::Said(format!("{}: {why}", context.name)))?;
-    print(&mut context.output(), at, &bytes, raw)
+    print_read(&mut context.output(), context.name, memory, at, len, raw)
+}
+
+/// Reads `len` bytes at `at` and prints them.
+pub(crate) fn print_read(
+    output: &mut Output,
+    name: &str,
+    memory: &dyn VirtualMemory,
+    at: u64,
+    len: u64,
+    raw: bool,
+) -> Result<(), Failure> {
+    let bytes = memory.read_vec(VirtAddr::new(at), len, MOST);
+    let bytes = bytes.map_err(|why| Failure::Said(format!("{name}: {why}")))?;
+    print(output, at, &bytes, raw)
 }
 
 /// Bytes of physical memory: no guest has to be known for that.
@@ -108,7 +120,7 @@ pub(crate) fn read_physical(question: &Question<'_>, at: u64, len: u64, raw: boo
     print(&mut question.output(), at, &bytes, raw)
 }
 
-pub(crate) fn print(output: &mut Output, at: u64, bytes: &[u8], raw: bool) -> Result<(), Failure> {
+fn print(output: &mut Output, at: u64, bytes: &[u8], raw: bool) -> Result<(), Failure> {
     if raw {
         output.stream().write_all(bytes)?;
         return Ok(output.stream().flush()?);

@@ -1,10 +1,10 @@
 //! `translate` and `read`: addresses and bytes.
 
-use vmc::{AddressSpace, ReadExt, VirtAddr};
+use vmc::{AddressSpace, VirtAddr, VirtualMemory};
 use vmc_windows::{ProcessMemory, WindowsError};
 
 use super::Context;
-use crate::commands::memory::{MOST, print, show_walk};
+use crate::commands::memory::{print_read, show_walk};
 use crate::failure::Failure;
 
 /// The memory of process `pid`, if one was named.
@@ -31,11 +31,9 @@ pub(super) fn read(
     raw: bool,
 ) -> Result<(), Failure> {
     let process = memory_of(context, pid)?;
-    let start = VirtAddr::new(at);
-    let bytes = match &process {
-        Some(process) => process.read_vec(start, len, MOST),
-        None => context.windows.kernel().read_vec(start, len, MOST),
+    let memory: &dyn VirtualMemory = match &process {
+        Some(process) => process,
+        None => context.windows.kernel(),
     };
-    let bytes = bytes.map_err(|why| Failure::Said(format!("{}: {why}", context.question.name())))?;
-    print(&mut context.output(), at, &bytes, raw)
+    print_read(&mut context.output(), context.question.name(), memory, at, len, raw)
 }
