@@ -135,8 +135,9 @@ fn kernels_are_found_with_and_without_registers() {
             check(&windows, &truth, &format!("{name}, {who}"));
             assert!(windows.processes().all(|process| process.is_err()), "{name}, {who}");
         }
-        // What leads to the kernel is enough, and little of memory is touched on the way.
-        for vcpus in none {
+        // What leads to the kernel is enough, and little of memory is touched on the way. Not every image has a low stub.
+        let leads = 1 + usize::from(truth["low_stub"] == true);
+        for vcpus in none.into_iter().take(leads) {
             let memory = Counted::new(&raw);
             let (hints, limits) = (Hints::default(), Limits::default());
             let windows = Windows::open_told(&memory, vcpus, &hints, limits, Some(&mut files)).unwrap();
