@@ -27,7 +27,9 @@ use clap::{Args as ClapArgs, Parser};
     version = concat!(env!("CARGO_PKG_VERSION"), " (JSON schema 1)"),
     max_term_width = 100,
     after_help = "TARGET is a memory image: a raw image, an ELF core (dump-guest-memory, virsh dump --memory-only),\n\
-        a LiME or AVML image; each also compressed by gzip, xz or zstd. Its format is found from its content.\n\
+        a LiME or AVML image, a crash dump of Windows (full, bitmap, triage); each also compressed by gzip, xz or zstd.\n\
+        Its format is found from its content, and so is the system: Linux, or else Windows (x64), for which --symbols\n\
+        has to give its kernel's PDB or volatility3 ISF, or --download to fetch that.\n\
         Or it is a live guest, which stands still while it is read, and is let go before anything is printed:\n  \
         kvm:PID                          the VMM's process on this host, whichever VMM it is\n  \
         gdb:HOST:PORT, gdb:/path         a GDB remote stub (QEMU's -gdb, -s)\n  \
@@ -38,7 +40,8 @@ use clap::{Args as ClapArgs, Parser};
         vmc maps mem.elf --pid 85        its mappings, like /proc/85/maps\n  \
         vmc info mem.elf --format json   the guest as one JSON object\n  \
         vmc ps kvm:4711                  a running guest, held still for some milliseconds\n  \
-        vmc ps kvm:4711 --no-stop        the same while it runs\n\n\
+        vmc ps kvm:4711 --no-stop        the same while it runs\n  \
+        vmc ps MEMORY.DMP --download     a Windows guest; its kernel's PDB comes from Microsoft\n\n\
         Exit status: 0 done; 1 the target cannot be read or what was asked for is not in it; 2 wrong usage."
 )]
 pub(crate) struct Args {

@@ -5,13 +5,17 @@
 
 mod args;
 mod commands;
+mod crash;
 mod debug;
 mod demangle;
 mod failure;
+mod guest;
 mod live;
 mod notes;
 mod output;
 mod record;
+#[cfg(test)]
+mod skipped;
 mod target;
 mod top;
 
@@ -25,6 +29,13 @@ use failure::Failure;
 use notes::Notes;
 
 fn main() -> ExitCode {
+    // A damaged PDB is told of in a line, like other files.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !vmc_types::reading_pdb() {
+            told(info);
+        }
+    }));
     let args = Args::parse();
     if let Err(why) = args.command.check() {
         Args::command().error(ErrorKind::ValueValidation, why).exit();

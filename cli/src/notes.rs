@@ -120,10 +120,23 @@ impl Notes {
         self.say(text);
     }
 
+    /// The same, of which there are many: only told to those who want to know more.
+    pub(crate) fn quiet_warning(&self, text: &dyn Display) {
+        self.is_wrong(&text.to_string());
+        self.detail(text);
+    }
+
     /// Something that a reader of the output may want to know, with which nothing is wrong.
     pub(crate) fn say(&self, text: &dyn Display) {
         if !self.quiet {
             self.line(text);
+        }
+    }
+
+    /// The same, whether or not the rest is kept: what the user has to wait for.
+    pub(crate) fn at_once(&self, text: &dyn Display) {
+        if !self.quiet {
+            self.write(printable(&text.to_string()));
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus};
-use vmc_dump::{Format, Image, OpenOptions};
+use vmc::{LiveGuest, PhysAddr, PhysMemory, Vcpus, VirtualMemory};
+use vmc_dump::{CrashFacts, Format, Image, OpenOptions};
 
-use crate::args::{Common, Os};
+use crate::args::Common;
 use crate::failure::Failure;
 use crate::live::{self, Named};
 use crate::notes::Notes;
@@ -13,7 +13,7 @@ use crate::notes::Notes;
 /// What is looked at.
 pub(crate) enum Target {
     /// A memory image.
-    Image(Image),
+    Image(Box<Image>),
     /// A guest that may run.
     Live(Box<dyn LiveGuest>),
 }
@@ -22,7 +22,7 @@ impl Target {
     /// Its memory.
     pub(crate) fn memory(&self) -> &dyn PhysMemory {
         match self {
-            Self::Image(image) => image,
+            Self::Image(image) => &**image,
             Self::Live(guest) => guest.as_memory(),
         }
     }
@@ -30,7 +30,7 @@ impl Target {
     /// Its vCPUs.
     pub(crate) fn vcpus(&self) -> &dyn Vcpus {
         match self {
-            Self::Image(image) => image,
+            Self::Image(image) => &**image,
             Self::Live(guest) => guest.as_vcpus(),
         }
     }
@@ -40,6 +40,22 @@ impl Target {
         match self {
             Self::Image(_) => None,
             Self::Live(guest) => Some(&**guest),
+        }
+    }
+
+    /// What a Windows crash dump says of itself, where it is one.
+    pub(crate) fn crash(&self) -> Option<&CrashFacts> {
+        match self {
+            Self::Image(image) => image.crash(),
+            Self::Live(_) => None,
+        }
+    }
+
+    /// The ranges of virtual memory that a triage dump has in place of physical memory.
+    pub(crate) fn virtual_memory(&self) -> Option<&dyn VirtualMemory> {
+        match self {
+            Self::Image(image) => image.virtual_memory(),
+            Self::Live(_) => None,
         }
     }
 
@@ -79,9 +95,6 @@ pub(crate) fn is_live(name: &str) -> bool {
 
 /// Opens the target that was named.
 pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target, Failure> {
-    if common.os == Some(Os::Windows) {
-        return Err(Failure::Said("--os windows: Windows guests are not read yet".into()));
-    }
     match Named::parse(name) {
         Some(Ok(named)) => return live::open(name, &named, &common.live).map(Target::Live),
         Some(Err(why)) => return Err(Failure::Said(why)),
@@ -92,16 +105,20 @@ pub(crate) fn open(name: &str, common: &Common, notes: &Notes) -> Result<Target,
         bar.set_length(total);
         bar.set_position(done);
     };
-    let cache_dir = if common.no_cache { None } else { common.cache_dir.clone().or_else(default_cache_dir) };
     let mut options = OpenOptions {
-        cache_dir,
+        cache_dir: cache_dir(common),
         unpacked_limit: common.unpacked_limit,
         ram_base: common.ram_base.map(PhysAddr::new),
         progress: Some(&mut progress),
     };
     let opened = Image::open_with(name, &mut options);
     bar.finish_and_clear();
-    Ok(Target::Image(opened?))
+    Ok(Target::Image(Box::new(opened?)))
+}
+
+/// Where files may be kept, if anything may be.
+pub(crate) fn cache_dir(common: &Common) -> Option<PathBuf> {
+    if common.no_cache { None } else { common.cache_dir.clone().or_else(default_cache_dir) }
 }
 
 /// `$XDG_CACHE_HOME/vmc`, or `~/.cache/vmc`.

@@ -20,6 +20,12 @@ pub enum TypesError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is no PDB, or a damaged one.
+    #[error("its PDB cannot be read: {reason}")]
+    Pdb {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It has nothing.
     #[error("it describes no structure")]
     Empty,

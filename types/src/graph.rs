@@ -25,6 +25,10 @@ pub(crate) enum Kind<'n, Id> {
     /// A name for another type; of nothing: `void`.
     Alias { name: &'n [u8], of: Option<Id> },
     /// `const`, `volatile`: a type with a word before it.
+    #[cfg_attr(
+        not(any(feature = "dwarf", feature = "pdb")),
+        allow(dead_code, reason = "ISFs have no qualifiers")
+    )]
     Qualified { word: &'static str, of: Option<Id> },
     /// A function.
     Function,
@@ -41,6 +45,12 @@ pub(crate) struct Part<'n, Id> {
     /// The size of a bit-field; nothing for other members.
     pub(crate) bit_size: Option<u64>,
     pub(crate) of: Id,
+}
+
+/// Is the name one that a tool gave to what has none in C?
+#[cfg(any(feature = "isf", feature = "pdb"))]
+pub(crate) fn is_anonymous(name: &[u8]) -> bool {
+    name.starts_with(b"unnamed_") || name.starts_with(b"__unnamed") || name.starts_with(b"<")
 }
 
 /// A source of types.
@@ -86,7 +96,7 @@ fn strip<G: Graph>(graph: &G, id: G::Id) -> Result<Option<G::Id>, LayoutError> {
 }
 
 /// The size of a type in bytes.
-fn byte_size<G: Graph>(graph: &G, id: G::Id) -> Result<u64, LayoutError> {
+pub(crate) fn byte_size<G: Graph>(graph: &G, id: G::Id) -> Result<u64, LayoutError> {
     let mut at = id;
     let mut count = 1u64;
     for _ in 0..graph.depth() {

@@ -32,6 +32,31 @@ pub enum Fault {
         /// The page's number on it.
         offset: u64,
     },
+    /// The page is in a paging file of Windows.
+    #[error("pagefile {number} page {page:#x}")]
+    PageFile {
+        /// The paging file's number.
+        number: u64,
+        /// The page's number in it.
+        page: u64,
+    },
+    /// The page is in Windows' store of compressed pages, which has the number of a paging file.
+    #[error("compressed: pagefile {number} page {page:#x} is the store of compressed pages")]
+    Compressed {
+        /// The store's number among the paging files.
+        number: u64,
+        /// The page's number in it.
+        page: u64,
+    },
+    /// The page is of a range that is set aside, and has no memory.
+    #[error("reserved, not committed")]
+    NotCommitted,
+    /// The page is in its file, and not in memory: a prototype entry says so.
+    #[error("in its file, not in memory (prototype entry at {prototype})")]
+    InFile {
+        /// Where the entry lies in the kernel's memory; null where there is none.
+        prototype: VirtAddr,
+    },
     /// A page of a file that neither the page tables nor the page cache have.
     #[error("not resident: page {page} of the mapped file is not in the page cache")]
     NotResident {

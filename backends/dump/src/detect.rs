@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::crash;
 use crate::error::OpenError;
 use crate::lime;
 
@@ -12,6 +13,8 @@ pub(crate) enum Content {
     Elf,
     /// A LiME image.
     Lime,
+    /// A crash dump of 64-bit Windows.
+    Crash,
     /// Something that has to be unpacked.
     Packed(Packing),
     /// Nothing that has a name: a flat memory image, if it is large enough.
@@ -53,7 +56,6 @@ const OTHERS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"KDUMP   ", "a kdump-compressed dump", TAKE_A_CORE),
     (0, b"DISKDUMP", "a diskdump", TAKE_A_CORE),
     (0, b"makedumpfile\0", "a flattened kdump-compressed dump (makedumpfile)", TAKE_A_CORE),
-    (0, b"PAGEDU64", "a Windows crash dump", "take a raw image or an ELF core"),
     (0, b"PAGEDUMP", "a 32-bit Windows crash dump", "take a raw image or an ELF core"),
     (
         0,
@@ -103,6 +105,9 @@ pub(crate) fn detect(path: &Path, bytes: &[u8]) -> Result<Content, OpenError> {
     }
     if bytes.starts_with(&lime::MAGIC) && bytes.get(4..8) == Some(&[1, 0, 0, 0]) {
         return Ok(Content::Lime);
+    }
+    if bytes.starts_with(crash::MAGIC) {
+        return Ok(Content::Crash);
     }
     if let Some((_, packing)) = PACKINGS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Ok(Content::Packed(*packing));
@@ -164,6 +169,8 @@ mod tests {
         assert_eq!(packing(b"\xfd7zXZ\0\0\x04"), Some(Packing::Xz));
         assert_eq!(packing(b"AVML\x02\0\0\0"), Some(Packing::Avml));
         assert_eq!(detect(Path::new("f"), b"EMiL\x01\0\0\0").unwrap(), Content::Lime);
+        assert_eq!(detect(Path::new("f"), b"PAGEDU64\x0f").unwrap(), Content::Crash);
+        assert!(message(b"PAGEDUMP\x0f").contains("32-bit Windows crash dump"));
         assert!(message(b"EMiL\x02\0\0\0").contains("another version"));
         assert!(message(b"AVML\x03\0\0\0").contains("another version"));
     }

@@ -67,6 +67,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A Windows crash dump whose headers are cut off or contradict themselves.
+    #[error("{path}: is a Windows crash dump that cannot be understood: {reason}", path = path.display())]
+    BadCrash {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Where RAM begins was given for an image that says it itself.
     #[error("{path}: is no raw image but {format}: it says itself where its memory lies (--ram-base)", path = path.display())]
     BaseNotRaw {

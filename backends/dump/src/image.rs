@@ -4,8 +4,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use vmc::{Architecture, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus};
+use vmc::{
+    Architecture, PhysAddr, PhysError, PhysMemory, Region, Registers, VcpuError, Vcpus, VirtualMemory,
+};
 
+use crate::crash;
+use crate::crash::facts::{CrashFacts, TriagePart};
+use crate::crash::memory::CrashMemory;
 use crate::detect::{Content, detect};
 use crate::elf_core;
 use crate::error::OpenError;
@@ -26,6 +31,12 @@ pub enum Format {
     Lime,
     /// The same, compressed as AVML does it.
     Avml,
+    /// A full crash dump of Windows: the pages of all runs of physical memory.
+    CrashFull,
+    /// A crash dump of Windows with a bitmap that says which pages it has.
+    CrashBitmap,
+    /// A triage dump of Windows: no physical memory, ranges of the kernel's virtual memory.
+    CrashTriage,
 }
 
 impl Format {
@@ -37,6 +48,9 @@ impl Format {
             Self::ElfCore => "elf-core",
             Self::Lime => "lime",
             Self::Avml => "avml",
+            Self::CrashFull => "crash-full",
+            Self::CrashBitmap => "crash-bitmap",
+            Self::CrashTriage => "crash-triage",
         }
     }
 }
@@ -74,6 +88,8 @@ pub struct Image {
     format: Format,
     ram_base: PhysAddr,
     architecture: Option<Architecture>,
+    crash: Option<Box<CrashFacts>>,
+    virtual_memory: Option<CrashMemory>,
     warnings: Vec<String>,
     compressed: bool,
 }
@@ -108,7 +124,7 @@ impl Image {
             Content::Packed(packing) => {
                 let unpacked = unpack(path, &file, &bytes, packing, options)?;
                 let bytes = map(&unpacked.file).map_err(io)?;
-                let opened = Self::from_packed(path, bytes, options);
+                let opened = Self::from_packed(path, &unpacked.file, bytes, options);
                 let Some((done, reason)) = unpacked.cut else { return opened };
                 // What could be unpacked may be too little to tell what it is: the cause is told then.
                 let Ok(mut image) = opened else {
@@ -120,12 +136,17 @@ impl Image {
                 );
                 Ok(image)
             }
-            content => Self::from_map(path, bytes, content, options),
+            content => Self::from_map(path, &file, bytes, content, options),
         }
     }
 
     /// The image in an unpacked file.
-    fn from_packed(path: &Path, map: Mmap, options: &OpenOptions<'_>) -> Result<Self, OpenError> {
+    fn from_packed(
+        path: &Path,
+        file: &File,
+        map: Mmap,
+        options: &OpenOptions<'_>,
+    ) -> Result<Self, OpenError> {
         let content = detect(path, &map)?;
         if let Content::Packed(_) = content {
             return Err(OpenError::Unsupported {
@@ -134,25 +155,28 @@ impl Image {
                 advice: "unpack it first",
             });
         }
-        Ok(Self { compressed: true, ..Self::from_map(path, map, content, options)? })
+        Ok(Self { compressed: true, ..Self::from_map(path, file, map, content, options)? })
     }
 
     fn from_map(
         path: &Path,
-        map: Mmap,
+        file: &File,
+        bytes: Mmap,
         content: Content,
         options: &OpenOptions<'_>,
     ) -> Result<Self, OpenError> {
-        let len = map.len() as u64;
+        let len = bytes.len() as u64;
         let mut image = Self {
             segments: Segments::new(Vec::new(), len),
             vcpus: Vec::new(),
             format: Format::Raw,
             ram_base: PhysAddr::new(0),
             architecture: None,
+            crash: None,
+            virtual_memory: None,
             warnings: Vec::new(),
             compressed: false,
-            map,
+            map: bytes,
         };
         match content {
             Content::Elf => {
@@ -169,6 +193,19 @@ impl Image {
                 image.segments = Segments::new(ranges.segments, len);
                 image.format = if ranges.from_avml { Format::Avml } else { Format::Lime };
                 image.warnings = ranges.warnings;
+            }
+            Content::Crash => {
+                let crash = crash::parse(path, &image.map)?;
+                image.segments = Segments::new(crash.segments, len);
+                image.vcpus = crash.vcpus;
+                image.format = crash.format;
+                image.architecture = Some(crash.architecture);
+                image.crash = Some(Box::new(crash.facts));
+                image.warnings = crash.warnings;
+                if let Some(ranges) = crash.ranges {
+                    let io = |source| OpenError::Io { path: path.to_path_buf(), source };
+                    image.virtual_memory = Some(CrashMemory::new(map(file).map_err(io)?, ranges));
+                }
             }
             Content::Flat | Content::Packed(_) => {
                 image.ram_base = options.ram_base.unwrap_or_default();
@@ -220,6 +257,28 @@ impl Image {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// What a Windows crash dump says of the machine and the crash.
+    #[must_use]
+    pub fn crash(&self) -> Option<&CrashFacts> {
+        self.crash.as_deref()
+    }
+
+    /// The virtual memory of a triage dump: the ranges that it has. Other images have physical memory in its place.
+    ///
+    /// A read that meets a byte that is in none of them fails with a [`Fault::Lookup`](vmc::Fault::Lookup) that says so.
+    #[must_use]
+    pub fn virtual_memory(&self) -> Option<&dyn VirtualMemory> {
+        self.virtual_memory.as_ref().map(|memory| memory as &dyn VirtualMemory)
+    }
+
+    /// The bytes of a part of a triage dump. It says no sizes of the kernel's structures: they end with padding to the next part.
+    #[must_use]
+    pub fn triage_part(&self, part: TriagePart) -> Option<&[u8]> {
+        let triage = self.crash.as_ref()?.triage.as_ref()?;
+        let (_, range) = triage.parts.iter().find(|(kind, _)| *kind == part)?;
+        self.map.get(range.clone())
     }
 
     /// The notes of an ELF core, as they are: names without their NUL, types, descriptions. Other formats have none.

@@ -7,6 +7,11 @@
 //! * **ELF cores** as QEMU's `dump-guest-memory` and `virsh dump --memory-only` write them, with every vCPU's general,
 //!   segment and control registers out of the `QEMU` notes (x86_64), or its general registers (aarch64); other writers' cores (VirtualBox, `/proc/vmcore`) as far as their
 //!   program headers say it;
+//! * **Windows crash dumps** of 64-bit machines (x64, ARM64): full ones and those with a bitmap of pages, with what the header says of the
+//!   crash ([`Image::crash`]) and the registers of the processor that crashed; triage dumps, which have no physical memory but ranges of
+//!   [virtual memory](Image::virtual_memory). The header's CONTEXT has general registers, flags and segment selectors: control registers
+//!   (CR0, CR2, CR4 are 0, CR3 is the header's `DirectoryTableBase`, which under KPTI is the kernel's half even where the processor was in a
+//!   program) and the bases of FS and GS (0) are not in it, nor is another processor;
 //! * **LiME** images, and **AVML** images, which are compressed by snappy;
 //! * all of them **compressed** by gzip, xz or zstd. What is compressed is unpacked once into a cache directory.
 //!
@@ -36,6 +41,7 @@
 //! ```
 
 mod core_writer;
+mod crash;
 mod detect;
 mod elf_core;
 mod error;
@@ -50,6 +56,9 @@ mod sparse;
 mod unpack;
 
 pub use core_writer::{CoreWriter, NewFile, Unread, WriteError};
+pub use crash::facts::{
+    BugCheck, CrashDriver, CrashFacts, ExceptionRecord, TriageFacts, TriagePart, UnloadedDriver,
+};
 pub use error::OpenError;
 pub use image::{Format, Image, OpenOptions};
 pub use map::say_when_lost;

@@ -103,6 +103,20 @@ impl Segments {
         (into < segment.len).then_some((segment, into))
     }
 
+    /// How many bytes the segment that `addr` lies in still has from there on.
+    pub(crate) fn left(&self, addr: PhysAddr) -> Option<u64> {
+        self.at(addr).map(|(segment, into)| segment.len - into)
+    }
+
+    /// As many of the `len` bytes at `addr`, in one segment, as `file` holds.
+    pub(crate) fn held<'f>(&self, file: &'f [u8], addr: PhysAddr, len: usize) -> &'f [u8] {
+        let Some((segment, into)) = self.at(addr) else { return &[] };
+        let start = segment.offset.checked_add(into).and_then(|start| usize::try_from(start).ok());
+        let rest = start.and_then(|start| file.get(start..)).unwrap_or_default();
+        let held = usize::try_from(segment.held.saturating_sub(into)).unwrap_or(usize::MAX);
+        rest.get(..len.min(held).min(rest.len())).unwrap_or_default()
+    }
+
     /// The `len` bytes at `addr`, in one segment of `file`.
     pub(crate) fn slice<'f>(
         &self,

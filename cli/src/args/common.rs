@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use super::live::Live;
 use super::values::{address, size};
+use crate::debug::check_url;
 
 /// Options that every command takes.
 #[derive(Debug, ClapArgs)]
@@ -13,11 +14,25 @@ pub(crate) struct Common {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
     pub(crate) format: Format,
-    /// Debug files (by build-id or .gnu_debuglink), and for kernels that do not tell themselves their
-    /// vmlinux, BTF, volatility3 ISF, System.map or modules with DWARF (.ko, .ko.debug): anywhere below (repeatable)
+    /// Debug files (by build-id or .gnu_debuglink), and for kernels that do not tell themselves their vmlinux,
+    /// BTF, volatility3 ISF, System.map or modules with DWARF (.ko, .ko.debug); for Windows PDBs (a symbol store,
+    /// too) and volatility3 ISFs: anywhere below (repeatable)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) symbols: Vec<PathBuf>,
-    /// Where unpacked images are kept [default: ~/.cache/vmc]
+    /// Windows: fetch PDBs that are not there from a symbol server, by curl, into the cache
+    /// [without URL: https://msdl.microsoft.com/download/symbols]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "https://msdl.microsoft.com/download/symbols",
+        value_parser = check_url,
+        conflicts_with = "no_cache"
+    )]
+    pub(crate) download: Option<String>,
+    /// Where unpacked images and fetched PDBs are kept [default: ~/.cache/vmc]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) cache_dir: Option<PathBuf>,
     /// Refuse a compressed image that unpacks to more than this: 4096, 64G, 2T [default: by its size]

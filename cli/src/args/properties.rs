@@ -26,6 +26,19 @@ impl Command {
         !matches!(self, Self::Registers(_) | Self::Read { physical: true, .. })
     }
 
+    /// Is it answered, of a Windows guest, by what can be derived without a file of its types?
+    pub(crate) const fn takes_what_is_derived(&self) -> bool {
+        matches!(
+            self,
+            Self::Info(_)
+                | Self::Modules { pid: None, all_ways: false, .. }
+                | Self::Symbols { .. }
+                | Self::Translate { pid: None, .. }
+                | Self::Read { pid: None, .. }
+                | Self::Dump { .. }
+        )
+    }
+
     /// Its name, if it looks at a live guest again and again.
     pub(crate) const fn over_time(&self) -> Option<&'static str> {
         match self {

@@ -14,6 +14,7 @@ use vmc_linux::Linux;
 use crate::args::SaveTo;
 use crate::commands::Question;
 use crate::failure::Failure;
+use crate::guest::Guest;
 use crate::live::{Pause, gone};
 use crate::notes::Notes;
 use crate::output::object;
@@ -30,12 +31,20 @@ struct Saved<'a> {
     notes: &'a Notes,
     target: &'a Target,
     /// The kernel, where there is one that is understood.
-    linux: Option<&'a Linux<'a>>,
+    guest: Option<&'a Guest<'a>>,
 }
 
 impl Saved<'_> {
     fn said(&self, why: impl std::fmt::Display) -> Failure {
         Failure::Said(format!("{}: {why}", self.name))
+    }
+
+    /// The kernel, where it is Linux.
+    fn linux(&self) -> Option<&Linux<'_>> {
+        match self.guest? {
+            Guest::Linux(linux) => Some(linux),
+            Guest::Windows(_) => None,
+        }
     }
 
     fn architecture(&self) -> Result<Architecture, Failure> {
@@ -44,7 +53,7 @@ impl Saved<'_> {
             Target::Live(_) => None,
         };
         let of_vcpus = || self.target.vcpus().registers(0).ok().map(|registers| registers.architecture());
-        let of_kernel = self.linux.map(|linux| linux.tables().architecture());
+        let of_kernel = self.guest.and_then(Guest::architecture);
         of_kernel.or_else(of_image).or_else(of_vcpus).ok_or_else(|| {
             self.said(
                 "it has neither registers nor a kernel that is understood: its architecture is not known",
@@ -89,7 +98,7 @@ impl Saved<'_> {
         {
             return true;
         }
-        let info = self.linux.and_then(|linux| linux.identity().vmcoreinfo.as_ref());
+        let info = self.linux().and_then(|linux| linux.identity().vmcoreinfo.as_ref());
         info.is_some_and(|info| core.note(VMCOREINFO, 0, info.text().as_bytes()))
     }
 
@@ -161,20 +170,25 @@ fn unmade(out: &SaveTo, why: &std::io::Error) -> String {
 /// Saves the guest. Where it stands, `pause` ends when everything is copied.
 pub(crate) fn run(
     question: &Question<'_>,
-    linux: Option<&Linux<'_>>,
+    guest: Option<&Guest<'_>>,
     pause: Option<&Pause<'_>>,
     out: &SaveTo,
 ) -> Result<(), Failure> {
     let since = Instant::now();
-    let saved = Saved { name: question.name(), notes: question.notes, target: question.target, linux };
+    let saved = Saved { name: question.name(), notes: question.notes, target: question.target, guest };
     let architecture = saved.architecture()?;
     let mut core = CoreWriter::new(saved.target.memory(), architecture);
     if core.total() == 0 {
-        return Err(saved.said("it has no memory"));
+        return Err(saved.said(match saved.target.virtual_memory() {
+            Some(_) => "a triage dump has no physical memory that could be saved",
+            None => "it has no memory",
+        }));
     }
     let vcpus = saved.registers(&mut core);
     let vmcoreinfo = saved.vmcoreinfo(&mut core);
-    if let Some(linux) = saved.linux {
+    // Before the guest runs again.
+    let release = guest.and_then(Guest::release);
+    if let Some(linux) = saved.linux() {
         core.place(|region| place(linux, region));
         if let Some((text, run)) = linux.image_run() {
             core.also_at(run, text);
@@ -198,7 +212,7 @@ pub(crate) fn run(
         ("file", json!(out.out.to_string_lossy())),
         ("format", json!("elf-core")),
         ("arch", json!(architecture.name())),
-        ("release", json!(saved.linux.map(|linux| &linux.identity().release))),
+        ("release", json!(release)),
         ("vcpus", json!(vcpus)),
         ("vmcoreinfo", json!(vmcoreinfo)),
         ("memory_bytes", json!(core.total())),

@@ -12,7 +12,7 @@ use crate::output::{address, object, optional, time};
 use crate::target::Target;
 
 /// The version of the JSON documents' schema.
-const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let facts = context.linux.facts();
@@ -60,7 +60,7 @@ pub(crate) fn without_guest(question: &Question<'_>) -> Result<(), Failure> {
 }
 
 /// The rows that tell of the target.
-fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
+pub(crate) fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
     match target {
         Target::Image(image) => of_image(common, image),
         Target::Live(guest) => of_live(&guest.facts()),
@@ -71,6 +71,9 @@ fn of_target(target: &Target, common: &Common) -> Vec<(&'static str, Value)> {
 fn of_image(common: &Common, image: &Image) -> Vec<(&'static str, Value)> {
     let layout = match image.format() {
         Format::ElfCore => "the core's program headers".to_owned(),
+        Format::CrashFull => "the crash dump's runs of physical memory".to_owned(),
+        Format::CrashBitmap => "the crash dump's bitmap of pages".to_owned(),
+        Format::CrashTriage => "none: the crash dump has ranges of virtual memory only".to_owned(),
         Format::Lime | Format::Avml => "the image's range headers".to_owned(),
         _ if image.ram_base().is_null() => "flat: an offset is a physical address".to_owned(),
         _ => {

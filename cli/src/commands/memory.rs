@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 use vmc::view::RowErrors;
-use vmc::{PhysAddr, ReadExt, TranslateError, VirtAddr, Walk};
+use vmc::{PhysAddr, ReadExt, TranslateError, VirtAddr, VirtualMemory, Walk};
 use vmc_linux::AddressSpaceOf;
 
 use crate::args::Format;
@@ -25,8 +25,16 @@ fn memory_of<'a>(context: &Context<'a>, pid: Option<u32>) -> Result<Option<Addre
 pub(crate) fn translate(context: &Context<'_>, pid: Option<u32>, virt: u64) -> Result<(), Failure> {
     let process = memory_of(context, pid)?;
     let space = process.as_ref().map_or(context.linux.space(), |process| process.tables());
-    let walked = space.walk(VirtAddr::new(virt));
-    let mut output = context.output();
+    show_walk(&mut context.output(), context.name, virt, space.walk(VirtAddr::new(virt)))
+}
+
+/// Shows a walk, or fails by saying where it ended.
+pub(crate) fn show_walk(
+    output: &mut Output,
+    name: &str,
+    virt: u64,
+    walked: Result<Walk, TranslateError>,
+) -> Result<(), Failure> {
     let row = match &walked {
         Ok(walk) => translation(virt, walk),
         Err(why) => {
@@ -38,11 +46,8 @@ pub(crate) fn translate(context: &Context<'_>, pid: Option<u32>, virt: u64) -> R
     } else {
         output.object(row)?;
     }
-    walked.map(|_| ()).map_err(|why| not_mapped(context, virt, &why))
-}
-
-fn not_mapped(context: &Context<'_>, virt: u64, why: &TranslateError) -> Failure {
-    Failure::Said(format!("{}: {virt:#x} is not mapped: {why}", context.name))
+    let not_mapped = |why| Failure::Said(format!("{name}: {virt:#x} is not mapped: {why}"));
+    walked.map(|_| ()).map_err(not_mapped)
 }
 
 fn translation(virt: u64, walk: &Walk) -> Object {
@@ -84,13 +89,25 @@ pub(crate) fn read(
     raw: bool,
 ) -> Result<(), Failure> {
     let process = memory_of(context, pid)?;
-    let start = VirtAddr::new(at);
-    let bytes = match &process {
-        Some(process) => process.read_vec(start, len, MOST),
-        None => context.linux.space().read_vec(start, len, MOST),
+    let memory: &dyn VirtualMemory = match &process {
+        Some(process) => process,
+        None => context.linux.space(),
     };
-    let bytes = bytes.map_err(|why| Failure::Said(format!("{}: {why}", context.name)))?;
-    print(&mut context.output(), at, &bytes, raw)
+    print_read(&mut context.output(), context.name, memory, at, len, raw)
+}
+
+/// Reads `len` bytes at `at` and prints them.
+pub(crate) fn print_read(
+    output: &mut Output,
+    name: &str,
+    memory: &dyn VirtualMemory,
+    at: u64,
+    len: u64,
+    raw: bool,
+) -> Result<(), Failure> {
+    let bytes = memory.read_vec(VirtAddr::new(at), len, MOST);
+    let bytes = bytes.map_err(|why| Failure::Said(format!("{name}: {why}")))?;
+    print(output, at, &bytes, raw)
 }
 
 /// Bytes of physical memory: no guest has to be known for that.

@@ -3,6 +3,7 @@
 mod bt;
 mod cat;
 mod containers;
+mod context;
 mod details;
 mod dmesg;
 mod dump;
@@ -10,6 +11,7 @@ mod env;
 mod hidden;
 mod info;
 mod interfaces;
+mod kernel;
 mod ls;
 mod lsof;
 mod maps;
@@ -17,6 +19,8 @@ mod memory;
 mod modules;
 mod mounts;
 mod ps;
+mod question;
+mod refusal;
 mod registers;
 mod search;
 mod sockets;
@@ -24,112 +28,24 @@ mod symbols;
 mod threads;
 mod tree;
 mod types;
+mod windows;
 
+pub(crate) use context::Context;
+pub(crate) use kernel::is_missing;
+pub(crate) use question::Question;
 pub(crate) use search::Pattern;
 
 use std::time::Instant;
 
-use vmc::view::RowErrors;
-use vmc::{Limits, LiveError};
-use vmc_linux::{Linux, LinuxError, Task};
+use vmc_linux::LinuxError;
 
-use crate::args::{Args, Command, Common};
-use crate::debug::KernelFiles;
+use crate::args::Args;
+use crate::debug::GuestFiles;
 use crate::failure::Failure;
-use crate::live::{self, Blocked, Pause};
+use crate::live::{self, Blocked};
 use crate::notes::Notes;
-use crate::output::{Output, Sink};
+use crate::output::Sink;
 use crate::target::{self, Target};
-
-/// What every command works with.
-pub(crate) struct Context<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) common: &'a Common,
-    pub(crate) notes: &'a Notes,
-    pub(crate) sink: &'a Sink,
-    pub(crate) target: &'a Target,
-    pub(crate) linux: &'a Linux<'a>,
-    /// The time in which the guest stands, where it does.
-    pub(crate) pause: Option<&'a Pause<'a>>,
-}
-
-impl<'a> Context<'a> {
-    /// Where results go.
-    pub(crate) fn output(&self) -> Output {
-        Output::new(self.common, self.sink)
-    }
-
-    /// Everything that is asked of the guest has been read: it may run again while that is worked on.
-    pub(crate) fn all_is_read(&self) {
-        if let Some(pause) = self.pause {
-            // Whoever began it asks how it ended.
-            let _ = pause.end();
-        }
-    }
-
-    /// A failure of the guest's, with the target's name.
-    pub(crate) fn failed(&self, source: LinuxError) -> Failure {
-        Failure::Guest { target: self.name.to_owned(), source }
-    }
-
-    /// The process `pid`.
-    pub(crate) fn process(&self, pid: u32) -> Result<Task<'a, 'a>, Failure> {
-        self.linux.process(pid).map_err(|why| self.failed(why))
-    }
-
-    /// The process `pid`, or all of them as far as the list goes.
-    pub(crate) fn tasks(&self, pid: Option<u32>) -> Result<Vec<Task<'a, 'a>>, Failure> {
-        match pid {
-            Some(pid) => Ok(Vec::from([self.process(pid)?])),
-            None => self.as_far_as_it_goes(self.linux.processes().map_err(|why| self.failed(why))?),
-        }
-    }
-
-    /// The items of a list as far as it goes. Where it breaks off, that is said; where nothing came before, it is a failure.
-    pub(crate) fn as_far_as_it_goes<T>(
-        &self,
-        items: impl IntoIterator<Item = Result<T, LinuxError>>,
-    ) -> Result<Vec<T>, Failure> {
-        let mut found = Vec::new();
-        for item in items {
-            match item {
-                Ok(item) => found.push(item),
-                Err(why) if found.is_empty() => return Err(self.failed(why)),
-                Err(why) => self.cut(&why),
-            }
-        }
-        Ok(found)
-    }
-
-    /// Says that what a process has is not told whole.
-    pub(crate) fn cut_at(&self, task: &Task<'_, '_>, why: &LinuxError) {
-        let pid = task.pid().unwrap_or_default();
-        self.notes.warning(&format_args!("{}: pid {pid}: incomplete: {why}", self.name));
-    }
-
-    /// Says why what was found is not all.
-    pub(crate) fn incomplete(&self, errors: &RowErrors) {
-        for message in &errors.messages {
-            self.notes.warning(&format_args!("{}: incomplete: {message}", self.name));
-        }
-        if errors.more > 0 {
-            self.notes.warning(&format_args!("{}: incomplete: and {} more", self.name, errors.more));
-        }
-    }
-
-    /// Says that a list is not whole.
-    pub(crate) fn cut(&self, why: &LinuxError) {
-        self.notes.warning(&format_args!("{}: incomplete: {why}", self.name));
-    }
-}
-
-/// What is asked, of which target, and where the answer goes.
-pub(crate) struct Question<'a> {
-    pub(crate) args: &'a Args,
-    pub(crate) notes: &'a Notes,
-    pub(crate) sink: &'a Sink,
-    pub(crate) target: &'a Target,
-}
 
 /// Does what was asked for.
 pub(crate) fn run(args: &Args, notes: &Notes) -> Result<(), Failure> {
@@ -192,170 +108,26 @@ fn unused(args: &Args) -> Vec<&'static str> {
 
 /// Asks an image.
 fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
-    let mut files = KernelFiles::new(&args.common.symbols);
+    let mut files = GuestFiles::new(&args.common, notes);
     let question = Question { args, notes, sink, target };
-    let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
+    if !args.command.needs_kernel() {
+        return question.ask(None, None, &files);
+    }
+    if let Some(opened) = question.told_windows(&mut files) {
+        return question.ask(Some(&opened), None, &files);
+    }
+    let linux = question.look_for_linux(&mut files.linux);
     // Other machines than PCs have no memory at 0. A kernel that is found says where its memory has to begin.
-    if let Some(Err(LinuxError::NotVerified { .. })) = &opened
+    if let Some(Err(LinuxError::NotVerified { .. })) = &linux
         && question.may_move()
         && let Some(base) = vmc_linux::ram_base(target.memory())
     {
-        drop(opened);
+        drop(linux);
         target.place_at(base);
         let question = Question { args, notes, sink, target };
         let opened = question.open_kernel(&mut files);
         return question.ask(Some(&opened), None, &files);
     }
-    question.ask(opened.as_ref(), None, &files)
-}
-
-/// Why a kernel is not understood, what was wrong with the files that were given for it, and which ones would help.
-fn without_help(name: &str, source: LinuxError, files: &KernelFiles<'_>) -> Failure {
-    let wanted = match &source {
-        LinuxError::NoTypes { .. } => {
-            "give --symbols DIR with its vmlinux with DWARF (distributions have it in kernel-debuginfo or \
-             linux-image-…-dbg), its BTF, a volatility3 ISF or its modules with DWARF (.ko, .ko.debug)"
-        }
-        LinuxError::NoSymbols { .. } => {
-            "give --symbols DIR with its vmlinux, System.map or a volatility3 ISF"
-        }
-        _ => return Failure::Guest { target: name.to_owned(), source },
-    };
-    let remarks: String = files.remarks().map(|remark| format!("; {remark}")).collect();
-    Failure::Said(format!("{name}: {source}{remarks}; {wanted}"))
-}
-
-impl<'a> Question<'a> {
-    /// The target as it was named.
-    pub(crate) fn name(&self) -> &'a str {
-        self.args.command.target()
-    }
-
-    /// Where results go.
-    pub(crate) fn output(&self) -> Output {
-        Output::new(&self.args.common, self.sink)
-    }
-
-    /// A failure to hold or let go the guest, with the target's name.
-    pub(crate) fn live_failure(&self, source: LiveError) -> Failure {
-        let source = match source {
-            LiveError::Gone { .. } => source,
-            other => self.target.live().and_then(live::gone).unwrap_or(other),
-        };
-        Failure::Said(format!("{}: {source}", self.name()))
-    }
-
-    /// That the virtual machine is gone, if it is and that is known.
-    pub(crate) fn gone(&self) -> Option<Failure> {
-        self.target.live().and_then(live::gone).map(|why| self.live_failure(why))
-    }
-
-    /// Finds the kernel.
-    pub(crate) fn open_kernel(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {
-        let given: Option<&mut dyn vmc_linux::KernelFiles> =
-            if self.args.common.symbols.is_empty() { None } else { Some(files) };
-        let (memory, vcpus) = (self.target.memory(), self.target.vcpus());
-        Linux::open_with_files(memory, vcpus, Limits::default(), given)
-    }
-
-    /// May the memory begin elsewhere than the target says?
-    fn may_move(&self) -> bool {
-        self.target.flat() && self.args.common.ram_base.is_none()
-    }
-
-    /// Answers it, with the kernel that was found, or the reason why there is none. Where the guest stands, `pause` may end
-    /// as soon as everything is read.
-    pub(crate) fn ask(
-        &self,
-        opened: Option<&Result<Linux<'a>, LinuxError>>,
-        pause: Option<&Pause<'_>>,
-        files: &KernelFiles<'_>,
-    ) -> Result<(), Failure> {
-        match (&self.args.command, opened) {
-            (Command::Registers(_), _) => registers::run(self),
-            (Command::Read { physical: true, address, len, raw, .. }, _) => {
-                memory::read_physical(self, *address, *len, *raw)
-            }
-            (Command::Search { what, .. }, Some(Err(why))) if what.pid.is_none() => {
-                search::without_guest(self, why, what)
-            }
-            (Command::Dump { out, .. }, Some(opened)) => {
-                if let Err(why) = opened {
-                    let name = self.name();
-                    self.notes.warning(&format_args!(
-                        "{name}: without the kernel's addresses and VMCOREINFO: {why}"
-                    ));
-                }
-                dump::run(self, opened.as_ref().ok(), pause, out)
-            }
-            (Command::Info(_), Some(Err(why))) => {
-                info::without_guest(self)?;
-                Err(self.not_understood(why, files))
-            }
-            (_, Some(Err(why))) => Err(self.not_understood(why, files)),
-            (_, Some(Ok(linux))) => self.ask_guest(linux, pause),
-            (_, None) => Ok(()),
-        }
-    }
-
-    /// Why there is no kernel that can be read.
-    fn not_understood(&self, why: &LinuxError, files: &KernelFiles<'_>) -> Failure {
-        let name = self.name();
-        match why {
-            LinuxError::NotVerified { .. } if self.may_move() => Failure::Said(format!(
-                "{name}: {why}; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR"
-            )),
-            why => without_help(name, why.clone(), files),
-        }
-    }
-
-    /// Asks the guest whose kernel was found.
-    fn ask_guest(&self, linux: &Linux<'_>, pause: Option<&Pause<'_>>) -> Result<(), Failure> {
-        let Self { args, notes, sink, target } = *self;
-        let context = Context { name: self.name(), common: &args.common, notes, sink, target, linux, pause };
-        match &args.command {
-            Command::Info(_) => info::run(&context),
-            // Asked before, without a guest.
-            Command::Registers(_) | Command::Dump { .. } => Ok(()),
-            Command::Ps { all_ways: true, .. } => hidden::processes(&context),
-            Command::Ps { tree: false, pid, long, .. } => ps::run(&context, *pid, *long),
-            Command::Ps { tree: true, .. } => tree::run(&context),
-            Command::Threads { pid, .. } => threads::run(&context, *pid),
-            Command::Maps { pid, .. } => maps::run(&context, *pid),
-            Command::Modules { all_ways: true, .. } => hidden::modules(&context),
-            Command::Modules { pid, .. } => modules::run(&context, *pid),
-            Command::Lsof { pid, .. } => lsof::run(&context, *pid),
-            Command::Mounts { pid, .. } => mounts::run(&context, *pid),
-            Command::Dmesg(_) => dmesg::run(&context),
-            Command::Sockets { pid, .. } => sockets::run(&context, *pid),
-            Command::Containers(_) => containers::run(&context),
-            Command::Interfaces(_) => interfaces::run(&context),
-            Command::Env { pid, .. } => env::run(&context, *pid),
-            Command::Cat { path, pid, fd, partial, .. } => {
-                let options = cat::Options { path: path.as_deref(), pid: *pid, fd: *fd, partial: *partial };
-                cat::run(&context, &options)
-            }
-            Command::Ls { path, pid, recursive, .. } => ls::run(&context, path, *pid, *recursive),
-            Command::Bt { pid, tid, kernel, user, lines, scan, no_demangle, .. } => {
-                let part = match (kernel, user) {
-                    (true, _) => bt::Part::Kernel,
-                    (_, true) => bt::Part::User,
-                    _ => bt::Part::Both,
-                };
-                let demangle = !no_demangle;
-                let options =
-                    bt::Options { pid: *pid, tid: *tid, part, lines: *lines, scan: *scan, demangle };
-                bt::run(&context, options)
-            }
-            // Asked elsewhere: they take their time.
-            Command::Record { .. } | Command::Top { .. } => Ok(()),
-            Command::Symbols { what, .. } => symbols::run(&context, what.as_deref()),
-            Command::Types { name, .. } => types::run(&context, name),
-            Command::Search { what, .. } => search::run(&context, what),
-            Command::Translate { pid, address, .. } => memory::translate(&context, *pid, *address),
-            Command::Read { pid, address, len, raw, .. } => {
-                memory::read(&context, *pid, *address, *len, *raw)
-            }
-        }
-    }
+    let opened = question.or_windows(linux, &mut files);
+    question.ask(Some(&opened), None, &files)
 }

@@ -155,7 +155,7 @@ fn human(bytes: u64) -> String {
 }
 
 /// Month, day, hour and minute of an RFC 3339 time.
-fn short(time: &str) -> String {
+pub(crate) fn short(time: &str) -> String {
     time.get(5..16).unwrap_or(time).replace('T', " ")
 }
 

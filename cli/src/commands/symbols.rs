@@ -9,13 +9,13 @@ use crate::commands::Context;
 use crate::failure::Failure;
 use crate::output::{Align, Column, Object, Row, address, object};
 
-struct SymbolRow<'t> {
+pub(crate) struct SymbolRow<'t> {
     symbol: Symbol<'t>,
     module: Option<&'t str>,
 }
 
 impl<'t> SymbolRow<'t> {
-    const fn of_kernel(symbol: Symbol<'t>) -> Self {
+    pub(crate) const fn of_kernel(symbol: Symbol<'t>) -> Self {
         Self { symbol, module: None }
     }
 }

@@ -9,6 +9,7 @@ use vmc::view::Process;
 use crate::args::Format;
 use crate::commands::{Context, ps};
 use crate::failure::Failure;
+use crate::output::Output;
 
 pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let mut output = context.output();
@@ -16,8 +17,12 @@ pub(crate) fn run(context: &Context<'_>) -> Result<(), Failure> {
         // The rows have `ppid`: that is the tree.
         return ps::run(context, None, false);
     }
-    let processes = ps::processes(context)?;
-    for line in lines(&processes) {
+    print(&mut output, &ps::processes(context)?)
+}
+
+/// Prints the tree of processes.
+pub(crate) fn print(output: &mut Output, processes: &[Process]) -> Result<(), Failure> {
+    for line in lines(processes) {
         writeln!(output.stream(), "{line}")?;
     }
     Ok(output.stream().flush()?)

@@ -3,20 +3,27 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use vmc::layout::StructLayout;
 use vmc::text::printable;
 
 use crate::args::Format;
 use crate::commands::Context;
 use crate::failure::Failure;
-use crate::output::object;
+use crate::output::{Output, object};
 
 pub(crate) fn run(context: &Context<'_>, name: &str) -> Result<(), Failure> {
-    // As it is written in C, too.
+    let layout = context.linux.types().layout(plain(name), context.linux.limits());
+    print(&mut context.output(), &layout.map_err(|why| context.failed(why.into()))?)
+}
+
+/// The name of a type that may be written as in C.
+pub(crate) fn plain(name: &str) -> &str {
     let plain = name.strip_prefix("struct ").or_else(|| name.strip_prefix("union "));
-    let name = plain.unwrap_or(name).trim();
-    let layout = context.linux.types().layout(name, context.linux.limits());
-    let layout = layout.map_err(|why| context.failed(why.into()))?;
-    let mut output = context.output();
+    plain.unwrap_or(name).trim()
+}
+
+/// Prints a layout.
+pub(crate) fn print(output: &mut Output, layout: &StructLayout) -> Result<(), Failure> {
     if output.format() == Format::Table {
         let out = output.stream();
         writeln!(out, "{} {{ /* {} bytes */", printable(&layout.name), layout.size)?;

@@ -7,14 +7,18 @@
 
 mod find;
 mod frames;
+mod guest;
 mod kernel;
 #[cfg(feature = "lines")]
 mod lines;
 mod link;
 mod refine;
 mod scan;
+mod windows;
 
 pub(crate) use find::DebugFiles;
 pub(crate) use frames::UnwindFiles;
+pub(crate) use guest::GuestFiles;
 pub(crate) use kernel::KernelFiles;
 pub(crate) use refine::{Place, Refined, Source, refine};
+pub(crate) use windows::{WindowsFiles, check_url};

@@ -23,12 +23,12 @@ pub(crate) use until::Until;
 use std::time::Instant;
 
 use vmc::LiveGuest;
-use vmc_linux::{Linux, LinuxError};
 
 use crate::args::Command;
 use crate::commands::Question;
-use crate::debug::KernelFiles;
+use crate::debug::GuestFiles;
 use crate::failure::Failure;
+use crate::guest::{Guest, NotOpened};
 use crate::record::{self, Moment, Seen};
 use crate::top;
 use pause::Gate;
@@ -91,8 +91,8 @@ fn over_time(
 fn open_running<'m>(
     question: &Question<'m>,
     guest: &dyn LiveGuest,
-    files: &mut KernelFiles<'_>,
-) -> Option<Result<Linux<'m>, LinuxError>> {
+    files: &mut GuestFiles<'_>,
+) -> Option<Result<Guest<'m>, NotOpened>> {
     if !question.args.command.needs_kernel() {
         return None;
     }

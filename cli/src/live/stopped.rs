@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use vmc::LiveGuest;
-use vmc_linux::{Linux, LinuxError};
 
 use super::open_running;
 use super::pause::{Gate, Pause};
 use crate::commands::Question;
-use crate::debug::KernelFiles;
+use crate::debug::GuestFiles;
 use crate::failure::Failure;
+use crate::guest::{Guest, NotOpened};
 use crate::output::TooMuch;
 
 /// Stops the guest, asks, lets it go, says that it is `done`, and prints.
@@ -20,7 +20,7 @@ pub(super) fn run(
     attached: Instant,
     done: &dyn Fn(),
 ) -> Result<(), Failure> {
-    let mut files = KernelFiles::new(&question.args.common.symbols);
+    let mut files = GuestFiles::new(&question.args.common, question.notes);
     let ran = guest.running();
     let opened = if ran { open_running(question, guest, &mut files) } else { None };
     if let Some(opened @ Ok(_)) = &opened
@@ -67,7 +67,7 @@ pub(super) fn run(
 }
 
 /// Asks a running guest for nothing but what stays the same and is then at hand: members of structures, tables, names.
-fn rehearse<'m>(question: &Question<'m>, opened: &Result<Linux<'m>, LinuxError>, files: &KernelFiles<'_>) {
+fn rehearse<'m>(question: &Question<'m>, opened: &Result<Guest<'m>, NotOpened>, files: &GuestFiles<'_>) {
     question.sink.hold(TooMuch::Fails);
     question.notes.hold();
     // What it says is torn, and nobody's.

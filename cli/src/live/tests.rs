@@ -15,6 +15,7 @@ use crate::args::Args;
 use crate::notes::Notes;
 use crate::output::Sink;
 use crate::target::Target;
+use vmc_linux::Linux;
 
 /// What was said of a guest, and how.
 struct Told {
@@ -35,7 +36,7 @@ fn ask(words: &[&str], target: &Target) -> Told {
             run(&question, guest, &blocked, Instant::now())
         }
         None => {
-            let mut files = KernelFiles::new(&[]);
+            let mut files = GuestFiles::new(&args.common, &notes);
             let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
             question.ask(opened.as_ref(), None, &files)
         }
@@ -49,7 +50,7 @@ fn text(written: &Rc<RefCell<Vec<u8>>>) -> String {
 
 /// The sample as an image.
 fn image() -> Target {
-    Target::Image(open_sample())
+    Target::Image(Box::new(open_sample()))
 }
 
 fn of_fake(words: &[&str], behaviour: Behaviour) -> Told {

@@ -3,19 +3,24 @@
 use std::time::{Duration, Instant};
 
 use vmc::{Limits, LiveGuest};
-use vmc_linux::{Linux, LinuxError};
+use vmc_linux::Linux;
 
 use super::Moment;
-use crate::commands::Question;
+use crate::args::Os;
+use crate::commands::{Question, is_missing};
 use crate::debug::KernelFiles;
 use crate::failure::Failure;
 use crate::live::{TRIES_TO_OPEN, Until};
+
+/// What is said where it is, or may be, such a guest.
+const NOT_WINDOWS: &str = "processes of Windows guests are not told apart over time";
 
 /// What is looked at again and again.
 pub(crate) struct Seen<'m> {
     pub(crate) guest: &'m dyn LiveGuest,
     pub(crate) moment: &'m Moment<'m>,
-    pub(crate) opened: Result<Linux<'m>, LinuxError>,
+    /// Or why no kernel is known.
+    pub(crate) opened: Result<Linux<'m>, String>,
     pub(crate) until: &'m Until,
     /// For how long the guest was held until its kernel was found, where it was.
     pub(crate) stood: Option<Duration>,
@@ -39,14 +44,26 @@ impl<'m> Seen<'m> {
         if !ran {
             guest.stop().map_err(|why| question.live_failure(why))?;
         }
+        let os = question.args.common.os;
+        let windows = os == Some(Os::Windows);
         let mut open = || {
+            if windows {
+                return Err(NOT_WINDOWS.to_owned());
+            }
             let given: Option<&mut dyn vmc_linux::KernelFiles> =
                 if question.args.common.symbols.is_empty() { None } else { Some(&mut files) };
-            Linux::open_with_files(moment, moment, Limits::default(), given)
+            Linux::open_with_files(moment, moment, Limits::default(), given).map_err(|why| {
+                // It may well be one: that is not looked into while it stands.
+                if os.is_none() && is_missing(&why) {
+                    format!("{why}; {NOT_WINDOWS}")
+                } else {
+                    why.to_string()
+                }
+            })
         };
         let mut opened = open();
         for _ in 1..TRIES_TO_OPEN {
-            if opened.is_ok() || !ran || until.over() || question.gone().is_some() {
+            if opened.is_ok() || windows || !ran || until.over() || question.gone().is_some() {
                 break;
             }
             guest.forget();

@@ -6,6 +6,8 @@
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
+pub(crate) mod crash;
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;

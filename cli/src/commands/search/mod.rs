@@ -12,7 +12,7 @@ use vmc::addr::PAGE_SIZE;
 use vmc::arch::PresentPage;
 use vmc::view::{RowErrors, Space};
 use vmc::{PhysAddr, PhysMemory, VirtAddr};
-use vmc_linux::{AddressSpaceOf, LinuxError, Task};
+use vmc_linux::{AddressSpaceOf, Task};
 
 use crate::args::SearchFor;
 use crate::commands::{Context, Question};
@@ -100,7 +100,7 @@ pub(crate) fn run(context: &Context<'_>, what: &SearchFor) -> Result<(), Failure
 /// Searches a target in which no kernel was found.
 pub(crate) fn without_guest(
     question: &Question<'_>,
-    why: &LinuxError,
+    why: &dyn std::fmt::Display,
     what: &SearchFor,
 ) -> Result<(), Failure> {
     let pattern = Pattern::new(what).map_err(Failure::Said)?;

@@ -1,7 +1,7 @@
 //! volatility3's ISF: types and symbols in one.
 
 use vmc::Limits;
-use vmc::symbols::{SymbolTable, SymbolTableBuilder};
+use vmc::symbols::SymbolTable;
 use vmc_linux::{Checks, GivenTypes, KernelIdentity};
 use vmc_types::IsfTypes;
 
@@ -13,16 +13,8 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<IsfTypes, String> {
 
 /// Its symbols.
 pub(super) fn symbols(bytes: &[u8], limits: &Limits) -> Result<SymbolTable, String> {
-    let table = table(&parse(bytes, limits)?, limits);
+    let table = parse(bytes, limits)?.symbol_table();
     if table.is_empty() { Err("it has no symbols".into()) } else { Ok(table) }
-}
-
-fn table(isf: &IsfTypes, limits: &Limits) -> SymbolTable {
-    let mut builder = SymbolTableBuilder::default();
-    for symbol in isf.symbols().take(limits.symbols) {
-        builder.push(symbol.name.as_bytes(), symbol.address, 0, '?');
-    }
-    builder.build()
 }
 
 /// Its types, if it is of that very kernel.
@@ -36,7 +28,7 @@ pub(super) fn types(
     let banner = isf.symbol("linux_banner").and_then(|symbol| from_base64(symbol.constant_data?));
     let banner = banner.and_then(|bytes| String::from_utf8(bytes).ok());
     let banner = banner.as_deref().map(|text| text.trim_end_matches(['\0', '\n']));
-    same_kernel(kernel, None, banner, || Ok((checks.symbols)(&table(&isf, limits))))?;
+    same_kernel(kernel, None, banner, || Ok((checks.symbols)(&isf.symbol_table())))?;
     Ok(GivenTypes { source: "isf", types: Box::new(isf) })
 }
 

@@ -11,6 +11,7 @@ mod map;
 mod module;
 mod read;
 mod relocate;
+mod xz;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use vmc_linux::{Checks, Fits, GivenSymbols, GivenTypes, KernelIdentity};
 use vmc_types::Btf;
 
 use candidates::{Candidate, Kind};
+pub(super) use read::whole as read_whole;
 
 /// Files that are opened for one kernel.
 const FILES: usize = 64;
@@ -79,7 +81,7 @@ const fn most(kind: Kind) -> u64 {
 }
 
 /// A path in one line.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
 

@@ -17,7 +17,7 @@ const XZ: [u8; 6] = [0xfd, b'7', b'z', b'X', b'Z', 0];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The whole of a file, up to `most` bytes.
-pub(super) fn whole(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+pub(in crate::debug) fn whole(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let facts = fs::metadata(path).map_err(|why| why.to_string())?;
     if !facts.is_file() {
         return Err("it is no file".into());
@@ -29,6 +29,9 @@ pub(super) fn whole(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     if packed.starts_with(&GZIP) {
         bounded(flate2::read::MultiGzDecoder::new(packed), size, most)
     } else if packed.starts_with(&XZ) {
+        if let Some(unpacked) = super::xz::unpack(packed, most) {
+            return Ok(unpacked);
+        }
         bounded(Xz(XzReader::new_mem_limit(packed, true, XZ_KIB)), size, most)
     } else if packed.starts_with(&ZSTD) {
         bounded(StreamingDecoder::new(packed).map_err(|why| why.to_string())?, size, most)

@@ -173,13 +173,7 @@ fn the_flame_graph_is_well_formed_and_its_widths_are_the_shares() {
 #[test]
 fn pprof_reads_what_is_written() {
     if Command::new("go").arg("version").output().is_err() {
-        let why = "go is not installed: no pprof to read the profile with";
-        assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-        let _ = std::io::Write::write_all(
-            &mut std::io::stderr(),
-            format!("pprof_reads_what_is_written skipped: {why}\n").as_bytes(),
-        );
-        return;
+        return crate::skipped::skip("go is not installed: no pprof to read the profile with");
     }
     let dir = std::env::temp_dir().join(format!("vmc-pprof-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

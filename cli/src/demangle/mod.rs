@@ -1,4 +1,6 @@
-//! Names as they were written: Rust (legacy and v0) and C++, of bounded length.
+//! Names as they were written: Rust (legacy and v0) and C++ (Itanium's ABI and Microsoft's), of bounded length.
+
+mod msvc;
 
 use cpp_demangle::{DemangleOptions, Symbol};
 use std::fmt::Write;
@@ -27,6 +29,11 @@ pub(crate) fn demangle(name: &str, limit: usize) -> String {
         && write!(capped, "{rust:#}").is_ok()
     {
         return capped.text;
+    }
+    if name.starts_with('?')
+        && let Some(text) = msvc::demangle(name, limit)
+    {
+        return text;
     }
     // A mangled name of this length is an attack or of no use to a reader.
     if name.starts_with("_Z")
@@ -57,7 +64,22 @@ mod tests {
         );
         assert_eq!(demangle("_RNvCs1234_7mycrate3foo", 200), "mycrate::foo");
         assert_eq!(demangle("_ZN3lab7catcherEi", 200), "lab::catcher(int)");
+        assert_eq!(demangle("?catcher@lab@@YAXH@Z", 200), "lab::catcher(int)");
+        assert_eq!(demangle("?catcher@lab@@", 200), "?catcher@lab@@");
         assert_eq!(demangle("main", 200), "main");
+    }
+
+    #[test]
+    fn names_of_microsofts_compiler_are_bounded() {
+        assert!(demangle("??_Gtype_info@@UEAAPEAXI@Z", 200).starts_with("type_info::"));
+        for hostile in [
+            format!("?{}", "?$a@".repeat(2000)),
+            format!("?f@@YAX{}@Z", "PEAP".repeat(2000)),
+            format!("?f@@YAX{}H@Z", "PEA".repeat(330)),
+            "?".repeat(900),
+        ] {
+            assert!(demangle(&hostile, 4000).len() <= 4000);
+        }
     }
 
     #[test]

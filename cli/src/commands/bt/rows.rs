@@ -1,48 +1,34 @@
-//! `bt`: the stacks of threads.
+//! Stacks as rows, and as people read them.
 
 use std::collections::HashMap;
 use std::io::Write;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::{Value, json};
 use vmc::text::printable;
-use vmc::view::{FoundBy, Frame, FrameSymbol, Space, Stack, Stop, Thread};
-use vmc_linux::{LinuxError, Task};
-use vmc_unwind::Cache;
+use vmc::view::{FoundBy, Frame, FrameSymbol, RowErrors, Space, Stack, Stop};
 
-use crate::args::Format;
-use crate::commands::{Context, threads};
-use crate::debug::{DebugFiles, Place, Refined, Source, UnwindFiles, refine};
-use crate::demangle::{cut, demangle};
-use crate::failure::Failure;
-use crate::output::{Column, Object, Output, Row, address, object, optional};
+use super::Part;
+use crate::debug::{Place, Refined, Source};
+use crate::output::{Column, Object, Row, address, object, optional};
 
-/// Which part of the stacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Both,
-    Kernel,
-    User,
-}
-
-/// Which threads, which part, and how frames are named.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    pub(crate) pid: Option<u32>,
-    pub(crate) tid: Option<u32>,
-    pub(crate) part: Part,
-    pub(crate) lines: bool,
-    pub(crate) scan: bool,
-    pub(crate) demangle: bool,
+/// What stands above a stack: whose it is.
+pub(crate) struct Head {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) name: String,
+    pub(crate) state: Option<String>,
+    pub(crate) cpu: Option<u32>,
+    pub(crate) on_cpu: bool,
+    pub(crate) errors: RowErrors,
 }
 
 /// A thread with its stack.
-struct StackRow {
+pub(crate) struct StackRow {
     part: Part,
-    thread: Thread,
-    stack: Stack,
+    pub(super) thread: Head,
+    pub(super) stack: Stack,
     /// The frames' names, as they are shown.
-    names: Vec<Option<String>>,
+    pub(super) names: Vec<Option<String>>,
     /// What debug files say about each frame; empty without them.
     details: Vec<Detail>,
 }
@@ -55,81 +41,14 @@ struct Detail {
     source: Option<Source>,
 }
 
-pub(crate) fn run(context: &Context<'_>, options: Options) -> Result<(), Failure> {
-    let mut tasks = threads::tasks(context, options.pid)?;
-    if let Some(tid) = options.tid {
-        tasks.retain(|task| task.tid() == Ok(tid));
-        if tasks.is_empty() {
-            return Err(context.failed(LinuxError::NoThread { tid }));
-        }
-    }
-    // The kernel part needs nothing of processes.
-    let of = if options.part == Part::Kernel { &[][..] } else { &tasks };
-    let mut files = DebugFiles::new(&context.common.symbols);
-    let stacks = if files.is_empty() {
-        context.linux.stacks(of)
-    } else {
-        let limit = context.linux.limits().unwind_bytes;
-        context.linux.stacks_with(of, &mut UnwindFiles { files: &mut files, limit })
-    };
-    let limit = context.linux.limits().demangled_bytes;
-    // Stacks do not depend on one another; each worker keeps its own rules.
-    let one = |cache: &mut Cache, task: &Task<'_, '_>| {
-        let mut stack = match options.part {
-            Part::Both => stacks.stack(task, options.scan, cache),
-            Part::Kernel => stacks.kernel_stack(task),
-            Part::User => stacks.user_stack(task, options.scan, cache),
-        };
-        let mut thread = task.thread_row();
-        thread.errors.append(context.linux.limits(), std::mem::take(&mut stack.errors));
-        StackRow { part: options.part, thread, stack, names: Vec::new(), details: Vec::new() }
-    };
-    let mut rows: Vec<StackRow> = tasks.par_iter().map_init(Cache::new, one).collect();
-    context.all_is_read();
-    if !files.is_empty() {
-        let places: Vec<Place> =
-            rows.iter().flat_map(|row| &row.stack.frames).filter_map(Place::of).collect();
-        let refined = refine(&mut files, places.iter(), options.lines, context.linux.limits());
-        rows.iter_mut().for_each(|row| row.refine(&refined));
-        files.remarks().for_each(|remark| context.notes.detail(remark));
-    } else if options.lines {
-        context.notes.warning(&"--lines needs debug files: name their directory by --symbols");
-    }
-    // The same functions are on many stacks: each name is made readable once.
-    let mut readable: HashMap<String, String> = HashMap::new();
-    for row in &mut rows {
-        let mut name = |frame: &Frame| {
-            let raw = &frame.symbol.as_ref()?.name;
-            let make = || if options.demangle { demangle(raw, limit) } else { cut(raw, limit) };
-            Some(readable.entry(raw.clone()).or_insert_with(make).clone())
-        };
-        row.names = row.stack.frames.iter().map(&mut name).collect();
-    }
-    for row in &rows {
-        context.notes.row(&format_args!("tid {}", row.thread.tid), &row.thread.errors);
-    }
-    print(&mut context.output(), rows)
-}
-
-fn print(output: &mut Output, rows: Vec<StackRow>) -> Result<(), Failure> {
-    match output.format() {
-        Format::Table => {
-            let color = output.color();
-            for row in &rows {
-                row.print(output.stream(), color)?;
-            }
-            Ok(output.stream().flush()?)
-        }
-        // A row a frame: a stack is no flat row.
-        Format::Csv => output
-            .rows(rows.iter().flat_map(|row| (0..row.stack.frames.len()).map(move |at| FrameRow(row, at)))),
-        _ => output.rows(rows),
-    }
-}
-
 impl StackRow {
+    /// A stack whose frames have no names yet.
+    pub(crate) const fn new(part: Part, thread: Head, stack: Stack) -> Self {
+        Self { part, thread, stack, names: Vec::new(), details: Vec::new() }
+    }
+
     /// Takes what debug files say: better names, inlined functions as frames of their own, source lines.
-    fn refine(&mut self, refined: &HashMap<Place, Refined>) {
+    pub(super) fn refine(&mut self, refined: &HashMap<Place, Refined>) {
         let mut frames = Vec::with_capacity(self.stack.frames.len());
         for mut frame in std::mem::take(&mut self.stack.frames) {
             let known = Place::of(&frame).and_then(|place| refined.get(&place));
@@ -163,10 +82,10 @@ impl StackRow {
     }
 
     /// The heading and a line a frame, like gdb's.
-    fn print(&self, out: &mut impl Write, color: bool) -> std::io::Result<()> {
+    pub(super) fn print(&self, out: &mut impl Write, color: bool) -> std::io::Result<()> {
         let (bold, dim, plain) = if color { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
         let thread = &self.thread;
-        let state = thread.state.map_or_else(|| "?".to_owned(), |state| state.to_string());
+        let state = thread.state.as_deref().unwrap_or("?");
         let on = if thread.on_cpu {
             thread.cpu.map_or(String::new(), |cpu| format!(" on CPU {cpu}"))
         } else {
@@ -218,7 +137,7 @@ impl StackRow {
             ("inlined", json!(detail.is_some_and(|detail| detail.inlined))),
             ("source", optional(source, |source| json!({ "file": source.file, "line": source.line }))),
         ];
-        Some(object(fields, &vmc::view::RowErrors::default()))
+        Some(object(fields, &RowErrors::default()))
     }
 }
 
@@ -262,7 +181,7 @@ impl Row for StackRow {
             ("pid", json!(self.thread.pid)),
             ("tid", json!(self.thread.tid)),
             ("name", json!(self.thread.name)),
-            ("state", optional(self.thread.state, |state| json!(state.to_string()))),
+            ("state", json!(self.thread.state)),
             ("on_cpu", json!(self.thread.on_cpu)),
             ("frames", Value::Array(frames.collect())),
             ("stop", json!(self.stack.stop.map(|stop| stop.to_string()))),
@@ -277,7 +196,7 @@ impl Row for StackRow {
 }
 
 /// A frame as a flat row.
-struct FrameRow<'r>(&'r StackRow, usize);
+pub(super) struct FrameRow<'r>(pub(super) &'r StackRow, pub(super) usize);
 
 impl Row for FrameRow<'_> {
     const FIELDS: &'static [&'static str] = &[

@@ -1,0 +1,20 @@
+//! The shared data, and tests that are skipped.
+#![allow(dead_code, reason = "not every test uses every helper")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Says that a test is skipped and why; where everything has to run (`VMC_REQUIRE_ALL`, set by `.ci/run`) that is a failure.
+pub(crate) fn skip(why: &str) {
+    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
+    // Past the runner's capture, which shows nothing of a test that passes.
+    let thread = std::thread::current();
+    let _ = writeln!(std::io::stderr(), "test {} skipped: {why}", thread.name().unwrap_or("?"));
+}
+
+/// The shared data about Windows.
+pub(crate) fn shared() -> PathBuf {
+    std::env::var_os("VMC_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from)
+        .join("windows")
+}
