@@ -10,7 +10,7 @@ use vmc::view::RowErrors;
 
 use crate::error::WindowsError;
 use crate::identity::{CodeView, LoadedModule};
-use crate::lists::{Direction, ListWalk};
+use crate::lists::ListWalk;
 use crate::pe::Image;
 use crate::rows::ModuleRow;
 use crate::text::unicode_string;

@@ -3,36 +3,18 @@
 use alloc::vec::Vec;
 
 use hashbrown::HashSet;
-use vmc::{ReadExt, VirtAddr, VirtualMemory};
+use vmc::ring::{Direction, Ring, RingError};
+use vmc::{VirtAddr, VirtualMemory};
 
 use crate::error::WindowsError;
-
-/// Which of the two pointers of a `LIST_ENTRY` is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// `Flink`.
-    Forwards,
-    /// `Blink`.
-    Backwards,
-}
 
 /// Goes through the entries of a list; yields the address of each structure that is in it.
 ///
 /// An error is the last thing that it yields.
 #[derive(Debug)]
 pub(crate) struct ListWalk<'v, V: ?Sized> {
-    memory: &'v V,
+    ring: Ring<'v, V>,
     what: &'static str,
-    direction: Direction,
-    head: VirtAddr,
-    at: VirtAddr,
-    /// The distance of the `LIST_ENTRY` from the start of the structures.
-    offset: u64,
-    left: usize,
-    done: bool,
-    /// Brent's way to find a circle: a mark that is moved on at each power of two.
-    mark: VirtAddr,
-    steps: u64,
 }
 
 impl<'v, V: VirtualMemory + ?Sized> ListWalk<'v, V> {
@@ -45,23 +27,7 @@ impl<'v, V: VirtualMemory + ?Sized> ListWalk<'v, V> {
         offset: u64,
         limit: usize,
     ) -> Self {
-        Self {
-            memory,
-            what,
-            direction,
-            head,
-            at: head,
-            offset,
-            left: limit,
-            done: false,
-            mark: head,
-            steps: 0,
-        }
-    }
-
-    fn end(&mut self, at: VirtAddr, reason: &'static str) -> Option<Result<VirtAddr, WindowsError>> {
-        self.done = true;
-        Some(Err(WindowsError::Broken { what: self.what, at, reason }))
+        Self { ring: Ring::new(memory, direction, head, offset, limit), what }
     }
 }
 
@@ -69,43 +35,12 @@ impl<V: VirtualMemory + ?Sized> Iterator for ListWalk<'_, V> {
     type Item = Result<VirtAddr, WindowsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
-        }
-        let pointer = match self.direction {
-            Direction::Forwards => self.at,
-            Direction::Backwards => self.at.wrapping_add(8),
+        let what = self.what;
+        let failed = |why| match why {
+            RingError::Read(source) => WindowsError::Read { what, source },
+            RingError::Broken { at, reason } => WindowsError::Broken { what, at, reason },
         };
-        let next = match self.memory.read_pointer(pointer) {
-            Ok(next) => next,
-            Err(source) => {
-                self.done = true;
-                return Some(Err(WindowsError::Read { what: self.what, source }));
-            }
-        };
-        if next == self.head {
-            self.done = true;
-            return None;
-        }
-        if next.is_null() {
-            return self.end(self.at, "the next entry is null");
-        }
-        if next == self.mark || next == self.at {
-            return self.end(next, "the list leads in a circle that does not meet its head");
-        }
-        self.steps += 1;
-        if self.steps.is_power_of_two() {
-            self.mark = next;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
-            return self.end(next, "the list has more entries than the limit");
-        };
-        self.left = left;
-        self.at = next;
-        match next.checked_sub(self.offset) {
-            Some(entry) => Some(Ok(entry)),
-            None => self.end(next, "an entry lies at the start of the address space"),
-        }
+        Some(self.ring.next()?.map_err(failed))
     }
 }
 

@@ -53,6 +53,7 @@ pub mod layout;
 pub mod limits;
 pub mod live;
 pub mod memory;
+pub mod ring;
 pub mod space;
 pub mod symbols;
 pub mod text;
