@@ -3,14 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use hashbrown::HashSet;
 use vmc::VirtAddr;
 use vmc::layout::{Field, LayoutError, Types};
 use vmc::view::RowErrors;
 
 use crate::error::WindowsError;
 use crate::identity::{CodeView, LoadedModule};
-use crate::lists::ListWalk;
+use crate::lists::both_ways;
 use crate::pe::Image;
 use crate::rows::ModuleRow;
 use crate::text::unicode_string;
@@ -93,33 +92,10 @@ impl Windows<'_> {
     }
 
     fn module_entries(&self, head: VirtAddr, fields: &Fields) -> (Vec<VirtAddr>, Option<WindowsError>) {
-        let walk = |direction| {
-            let what = "the list of kernel modules";
-            ListWalk::new(self.kernel(), what, direction, head, fields.links, self.limits().modules)
-        };
+        let (what, limit) = ("the list of kernel modules", self.limits().modules);
+        let (mut entries, broken) = both_ways(self.kernel(), what, head, fields.links, limit);
         // An entry that cannot be read is none: a wild pointer leads to it.
-        let is_entry = |entry: VirtAddr| fields.base.read(self.kernel(), entry).is_ok();
-        let mut seen = HashSet::new();
-        let mut entries = Vec::new();
-        let mut broken = None;
-        for entry in walk(Direction::Forwards) {
-            match entry {
-                Ok(entry) if is_entry(entry) && seen.insert(entry) => entries.push(entry),
-                Ok(_) => {}
-                Err(why) => broken = Some(why),
-            }
-        }
-        if broken.is_some() {
-            let mut behind = Vec::new();
-            for entry in walk(Direction::Backwards) {
-                match entry {
-                    Ok(entry) if !seen.insert(entry) => break,
-                    Ok(entry) if is_entry(entry) => behind.push(entry),
-                    _ => {}
-                }
-            }
-            entries.extend(behind.into_iter().rev());
-        }
+        entries.retain(|entry| fields.base.read(self.kernel(), *entry).is_ok());
         (entries, broken)
     }
 

@@ -12,14 +12,14 @@ use crate::error::WindowsError;
 ///
 /// An error is the last thing that it yields.
 #[derive(Debug)]
-pub(crate) struct ListWalk<'v, V: ?Sized> {
+struct ListWalk<'v, V: ?Sized> {
     ring: Ring<'v, V>,
     what: &'static str,
 }
 
 impl<'v, V: VirtualMemory + ?Sized> ListWalk<'v, V> {
     /// The list whose head lies at `head`; entries hold their pointers at `offset`; at most `limit` of them.
-    pub(crate) const fn new(
+    const fn new(
         memory: &'v V,
         what: &'static str,
         direction: Direction,
