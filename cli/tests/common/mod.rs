@@ -1,15 +1,20 @@
 //! Runs the tool as a user would.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
     reason = "a helper of tests may panic, and not every test uses every helper"
 )]
 
-use std::io::Write;
+#[path = "../../src/skipped.rs"]
+mod skipped;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+pub(crate) use skipped::{skip, skip_for_good};
 
 /// What the tool answered.
 #[derive(Debug)]
@@ -56,17 +61,4 @@ pub(crate) fn vmc_with_cache(words: &[&str], dir: &Path) -> Answer {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
-}
-
-/// Says that a test is skipped and why; where everything has to run (`VMC_REQUIRE_ALL`, set by `.ci/run`) that is a failure.
-pub(crate) fn skip(why: &str) {
-    assert!(std::env::var_os("VMC_REQUIRE_ALL").is_none(), "cannot be skipped here: {why}");
-    skip_for_good(why);
-}
-
-/// Says that a test is skipped and why: nothing that could be installed would change it.
-pub(crate) fn skip_for_good(why: &str) {
-    // Past the runner's capture, which shows nothing of a test that passes.
-    let thread = std::thread::current();
-    let _ = writeln!(std::io::stderr(), "test {} skipped: {why}", thread.name().unwrap_or("?"));
 }
