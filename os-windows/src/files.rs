@@ -38,6 +38,11 @@ pub trait SymbolFiles {
     /// Types and symbols for the kernel: by its CodeView record where it is known, else the file whose symbols fit.
     fn kernel(&mut self, kernel: &KernelIdentity, fits: &Fits<'_>) -> Option<GivenKernel>;
 
+    /// Where there is no file of the kernel: is it enough to know what it exports and what public headers fix?
+    fn derived_is_enough(&self) -> bool {
+        false
+    }
+
     /// Symbols for another image, by its CodeView record; addresses are relative to the image's base.
     fn image(&mut self, image: &CodeView) -> Option<Arc<SymbolTable>>;
 }

@@ -18,7 +18,7 @@
 //! # What it needs
 //! Memory ([`vmc::PhysMemory`]) of an x64 guest, and [files](SymbolFiles) with the types and symbols of its kernel: Windows carries
 //! none itself. The caller brings them (`vmc-types` reads PDBs and ISFs); no file is opened here (`no_std`). Without one the kernel is
-//! found and [named](WindowsError::NoTypes), and [what it exports and public headers fix](Windows::open_derived) tells facts and
+//! found and [named](WindowsError::NoTypes), and [what it exports and public headers fix](SymbolFiles::derived_is_enough) tells facts and
 //! modules. Registers ([`vmc::Vcpus`]) make finding it certain, and are needed for
 //! the stacks of threads that run; [`Hints`] are what a crash dump's header tells.
 //!

@@ -21,14 +21,6 @@ use crate::types::KernelTypes;
 /// Places of the kernel's TLB.
 pub(crate) const TLB_ENTRIES: usize = 4096;
 
-/// Where types and symbols are taken from.
-enum Given<'f> {
-    /// Files that the caller has.
-    Files(Option<&'f mut dyn SymbolFiles>),
-    /// No file: what can be derived without.
-    Derived,
-}
-
 /// A Windows guest.
 pub struct Windows<'m> {
     vcpus: &'m dyn Vcpus,
@@ -53,6 +45,10 @@ impl fmt::Debug for Windows<'_> {
 impl<'m> Windows<'m> {
     /// Finds the kernel in `memory`; its types and symbols are taken from `files`.
     ///
+    /// Without `files`, or where they have none of this kernel and [say that it is enough](SymbolFiles::derived_is_enough), its exports
+    /// are the symbols, and what public headers fix the types ([`KernelTypes::DERIVED`]): [facts](Self::facts),
+    /// [modules](Self::modules) and the kernel's memory are to be had so, processes are not.
+    ///
     /// # Errors
     /// [`WindowsError`] where there is no Windows kernel, or no file is of it.
     pub fn open(
@@ -62,7 +58,7 @@ impl<'m> Windows<'m> {
         limits: Limits,
         files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
-        Self::open_with(memory, vcpus, hints, limits, Given::Files(files), Effort::All)
+        Self::open_with(memory, vcpus, hints, limits, files, Effort::All)
     }
 
     /// Like [`open`](Self::open), but without searching memory: the kernel has to be where the hints and the vCPUs' registers lead,
@@ -77,21 +73,7 @@ impl<'m> Windows<'m> {
         limits: Limits,
         files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
-        Self::open_with(memory, vcpus, hints, limits, Given::Files(files), Effort::Told)
-    }
-
-    /// Like [`open`](Self::open), but without any file: with the kernel's exports for symbols, and for types what public headers fix.
-    /// [Facts](Self::facts), [modules](Self::modules) and the kernel's memory are to be had so; processes are not.
-    ///
-    /// # Errors
-    /// [`WindowsError::NotFound`] where there is no Windows kernel.
-    pub fn open_derived(
-        memory: &'m dyn PhysMemory,
-        vcpus: &'m dyn Vcpus,
-        hints: &Hints,
-        limits: Limits,
-    ) -> Result<Self, WindowsError> {
-        Self::open_with(memory, vcpus, hints, limits, Given::Derived, Effort::All)
+        Self::open_with(memory, vcpus, hints, limits, files, Effort::Told)
     }
 
     fn open_with(
@@ -99,7 +81,7 @@ impl<'m> Windows<'m> {
         vcpus: &'m dyn Vcpus,
         hints: &Hints,
         limits: Limits,
-        given: Given<'_>,
+        files: Option<&mut dyn SymbolFiles>,
         effort: Effort,
     ) -> Result<Self, WindowsError> {
         let Found { space, kernel } = find::find(memory, vcpus, hints, &limits, effort)?;
@@ -116,7 +98,7 @@ impl<'m> Windows<'m> {
             active_process_head: kernel.active_process_head.or(hints.active_process_head),
             ..hints.clone()
         };
-        let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, given)?;
+        let mut windows = Self::with(KernelMemory::Tables(space), vcpus, identity, &hints, limits, files)?;
         if let Some(root) = windows.system_root(memory) {
             windows.kernel.set_space(root);
         }
@@ -145,7 +127,7 @@ impl<'m> Windows<'m> {
             timestamp: header.as_ref().map(crate::pe::Image::timestamp).or(hints.kernel_image().1),
             build: hints.build,
         };
-        Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, Given::Files(files))
+        Self::with(KernelMemory::Ranges(ranges), vcpus, identity, hints, limits, files)
     }
 
     /// Types and symbols for a kernel that was found.
@@ -155,13 +137,15 @@ impl<'m> Windows<'m> {
         mut identity: KernelIdentity,
         hints: &Hints,
         limits: Limits,
-        given: Given<'_>,
+        files: Option<&mut dyn SymbolFiles>,
     ) -> Result<Self, WindowsError> {
         let fits = |symbols: &SymbolTable| fit(symbols, hints).is_some();
-        let given = match given {
-            Given::Derived => Some(derived::kernel(&kernel, identity.base, &limits)),
-            Given::Files(files) => files.and_then(|files| files.kernel(&identity, &fits)),
-        };
+        let derived_is_enough = files.as_deref().is_none_or(SymbolFiles::derived_is_enough);
+        let given = files.and_then(|files| files.kernel(&identity, &fits)).or_else(|| {
+            // A triage dump has next to nothing of the kernel's image.
+            (derived_is_enough && kernel.tables().is_some())
+                .then(|| derived::kernel(&kernel, identity.base, &limits))
+        });
         let given = given.ok_or_else(|| WindowsError::NoTypes { identity: Box::new(identity.clone()) })?;
         if identity.base.is_null() {
             identity.base = fit(&given.symbols, hints).ok_or_else(|| WindowsError::NotFound {

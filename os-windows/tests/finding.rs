@@ -130,8 +130,7 @@ fn kernels_are_found_with_and_without_registers() {
         // The same facts and modules without a file; no process.
         let none: [&dyn Vcpus; 2] = [&vcpus, &NoVcpus];
         for (vcpus, who) in none.into_iter().zip(["derived", "derived, raw"]) {
-            let windows =
-                Windows::open_derived(&memory, vcpus, &Hints::default(), Limits::default()).unwrap();
+            let windows = Windows::open(&memory, vcpus, &Hints::default(), Limits::default(), None).unwrap();
             check(&windows, &truth, &format!("{name}, {who}"));
             assert!(windows.processes().all(|process| process.is_err()), "{name}, {who}");
         }
@@ -187,7 +186,7 @@ fn derived_layouts_are_those_of_the_files() {
         let memory = FlatMemory::new(PhysAddr::new(0), &raw);
         let windows = open(&memory, &NoVcpus, &mut Files::default()).unwrap();
         let (hints, limits) = (Hints::default(), Limits::default());
-        let derived = Windows::open_derived(&memory, &NoVcpus, &hints, limits).unwrap();
+        let derived = Windows::open(&memory, &NoVcpus, &hints, limits, None).unwrap();
         let mut members = 0;
         for structure in ["_KUSER_SHARED_DATA", "_KLDR_DATA_TABLE_ENTRY"] {
             for member in derived.types().layout(structure, windows.limits()).unwrap().members {

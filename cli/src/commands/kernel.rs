@@ -46,37 +46,11 @@ impl<'a> Question<'a> {
         }
         let (memory, vcpus, limits) = (self.target.memory(), self.target.vcpus(), Limits::default());
         let files: &mut WindowsFiles<'_> = files.windows.get_mut();
-        match self
-            .or_derived(Windows::open_told(memory, vcpus, &Hints::default(), limits, Some(files)), files)
-        {
+        match Windows::open_told(memory, vcpus, &Hints::default(), limits, Some(files)) {
             Ok(windows) => Some(Ok(Guest::Windows(Box::new(windows)))),
             Err(WindowsError::NotFound { .. }) => None,
             Err(why) => Some(Err(NotOpened::Windows(Box::new(why)))),
         }
-    }
-
-    /// Where nothing is at hand but types and symbols are missing: what can be derived without, for the commands that it is enough for.
-    fn or_derived(
-        &self,
-        opened: Result<Windows<'a>, WindowsError>,
-        files: &WindowsFiles<'_>,
-    ) -> Result<Windows<'a>, WindowsError> {
-        let why = match opened {
-            Err(why @ WindowsError::NoTypes { .. }) if self.args.command.takes_what_is_derived() => why,
-            other => return other,
-        };
-        let (memory, vcpus, limits) = (self.target.memory(), self.target.vcpus(), Limits::default());
-        if self.target.virtual_memory().is_some() {
-            return Err(why);
-        }
-        let hints = self.target.crash().map_or_else(Hints::default, crash::hints);
-        let Ok(windows) = Windows::open_derived(memory, vcpus, &hints, limits) else { return Err(why) };
-        self.notes.say(&self.windows_without_help(&why, files));
-        self.notes.say(&format_args!(
-            "{}: what follows is derived from what the kernel exports and from public headers",
-            self.name()
-        ));
-        Ok(windows)
     }
 
     /// The Linux kernel that was looked for, or else a Windows one.
@@ -110,11 +84,10 @@ impl<'a> Question<'a> {
     fn open_windows(&self, files: &mut WindowsFiles<'_>) -> Result<Windows<'a>, WindowsError> {
         let (memory, vcpus, limits) = (self.target.memory(), self.target.vcpus(), Limits::default());
         let hints = self.target.crash().map_or_else(Hints::default, crash::hints);
-        let opened = match self.target.virtual_memory() {
+        match self.target.virtual_memory() {
             Some(ranges) => Windows::open_virtual(ranges, vcpus, &hints, limits, Some(files)),
             None => Windows::open(memory, vcpus, &hints, limits, Some(files)),
-        };
-        self.or_derived(opened, files)
+        }
     }
 
     fn open_linux(&self, files: &mut KernelFiles<'_>) -> Result<Linux<'a>, LinuxError> {

@@ -108,7 +108,7 @@ fn unused(args: &Args) -> Vec<&'static str> {
 
 /// Asks an image.
 fn of_image(args: &Args, notes: &Notes, sink: &Sink, target: &mut Target) -> Result<(), Failure> {
-    let mut files = GuestFiles::new(&args.common, notes);
+    let mut files = GuestFiles::new(args, notes);
     let question = Question { args, notes, sink, target };
     if !args.command.needs_kernel() {
         return question.ask(None, None, &files);

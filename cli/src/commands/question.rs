@@ -58,6 +58,9 @@ impl<'a> Question<'a> {
         pause: Option<&Pause<'_>>,
         files: &GuestFiles<'_>,
     ) -> Result<(), Failure> {
+        if let Some(Ok(Guest::Windows(windows))) = opened {
+            self.say_if_derived(windows, &files.windows.borrow());
+        }
         match (&self.args.command, opened) {
             (Command::Registers(_), _) => registers::run(self),
             (Command::Read { physical: true, address, len, raw, .. }, _) => {

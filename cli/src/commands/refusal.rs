@@ -1,7 +1,7 @@
 //! Why no kernel is understood, and what would help.
 
 use vmc_linux::LinuxError;
-use vmc_windows::WindowsError;
+use vmc_windows::{KernelTypes, Windows, WindowsError};
 
 use crate::commands::Question;
 use crate::debug::{GuestFiles, KernelFiles, WindowsFiles};
@@ -48,8 +48,20 @@ impl Question<'_> {
         moved.then_some("; where a raw image's memory does not begin at 0, as on Arm, give --ram-base 0xADDR")
     }
 
+    /// Says which file would tell more, where a Windows kernel is known by nothing but what it exports.
+    pub(super) fn say_if_derived(&self, windows: &Windows<'_>, files: &WindowsFiles<'_>) {
+        if windows.types().source() == KernelTypes::DERIVED {
+            let without = WindowsError::NoTypes { identity: Box::new(windows.identity().clone()) };
+            self.notes.say(&self.windows_without_help(&without, files));
+            self.notes.say(&format_args!(
+                "{}: what follows is derived from what the kernel exports and from public headers",
+                self.name()
+            ));
+        }
+    }
+
     /// Why a Windows kernel is not understood, what was wrong with the files that were found, and which ones would help.
-    pub(super) fn windows_without_help(&self, why: &WindowsError, files: &WindowsFiles<'_>) -> Failure {
+    fn windows_without_help(&self, why: &WindowsError, files: &WindowsFiles<'_>) -> Failure {
         let name = self.name();
         let WindowsError::NoTypes { identity } = why else { return Failure::Said(format!("{name}: {why}")) };
         let remarks: String = files

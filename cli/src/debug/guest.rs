@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::{KernelFiles, WindowsFiles};
-use crate::args::Common;
+use crate::args::Args;
 use crate::notes::Notes;
 
 /// Where files about the guest's kernel are looked for.
@@ -15,10 +15,10 @@ pub(crate) struct GuestFiles<'a> {
 }
 
 impl<'a> GuestFiles<'a> {
-    pub(crate) fn new(common: &'a Common, notes: &'a Notes) -> Self {
+    pub(crate) fn new(args: &'a Args, notes: &'a Notes) -> Self {
         Self {
-            linux: KernelFiles::new(&common.symbols),
-            windows: RefCell::new(WindowsFiles::new(common, notes)),
+            linux: KernelFiles::new(&args.common.symbols),
+            windows: RefCell::new(WindowsFiles::new(args, notes)),
         }
     }
 }

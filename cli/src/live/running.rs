@@ -44,7 +44,7 @@ impl Try {
 /// Asks until nothing is wrong with an answer, or nothing gets better; the best one is told when it is `done`.
 pub(super) fn run(question: &Question<'_>, guest: &dyn LiveGuest, done: &dyn Fn()) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut files = GuestFiles::new(&question.args.common, question.notes);
+    let mut files = GuestFiles::new(question.args, question.notes);
     let mut opened = open_running(question, guest, &mut files);
     // Where the threads on a vCPU stand is asked for only now: finding the kernel took its time.
     guest.forget();

@@ -20,7 +20,7 @@ pub(super) fn run(
     attached: Instant,
     done: &dyn Fn(),
 ) -> Result<(), Failure> {
-    let mut files = GuestFiles::new(&question.args.common, question.notes);
+    let mut files = GuestFiles::new(question.args, question.notes);
     let ran = guest.running();
     let opened = if ran { open_running(question, guest, &mut files) } else { None };
     if let Some(opened @ Ok(_)) = &opened

@@ -36,7 +36,7 @@ fn ask(words: &[&str], target: &Target) -> Told {
             run(&question, guest, &blocked, Instant::now())
         }
         None => {
-            let mut files = GuestFiles::new(&args.common, &notes);
+            let mut files = GuestFiles::new(&args, &notes);
             let opened = args.command.needs_kernel().then(|| question.open_kernel(&mut files));
             question.ask(opened.as_ref(), None, &files)
         }

@@ -23,7 +23,7 @@ use vmc_types::{IsfTypes, PdbTypes};
 use vmc_windows::{CodeView, Fits, GivenKernel, KernelIdentity, SymbolFiles};
 
 use super::kernel::{read_whole, shown};
-use crate::args::Common;
+use crate::args::Args;
 use crate::notes::Notes;
 use crate::target;
 use download::{NotFetched, Server};
@@ -50,6 +50,8 @@ pub(crate) struct WindowsFiles<'a> {
     server: Option<Server>,
     /// Is nothing fetched for the time being?
     offline: bool,
+    /// Does the command answer without any of them?
+    derived_is_enough: bool,
     lying: Option<Lying>,
     limits: Limits,
     notes: &'a Notes,
@@ -62,7 +64,8 @@ pub(crate) struct WindowsFiles<'a> {
 }
 
 impl<'a> WindowsFiles<'a> {
-    pub(crate) fn new(common: &'a Common, notes: &'a Notes) -> Self {
+    pub(crate) fn new(args: &'a Args, notes: &'a Notes) -> Self {
+        let common = &args.common;
         let kept = target::cache_dir(common).map(|cache| cache.join("symbols"));
         let url = common.download.as_deref();
         Self {
@@ -70,6 +73,7 @@ impl<'a> WindowsFiles<'a> {
             server: url.zip(kept.clone()).map(|(url, kept)| Server::new(url, kept)),
             kept,
             offline: false,
+            derived_is_enough: args.command.takes_what_is_derived(),
             lying: None,
             limits: Limits::default(),
             notes,
@@ -238,6 +242,10 @@ impl SymbolFiles for WindowsFiles<'_> {
             self.known.insert(image.clone(), Some(Arc::new(found.symbols.clone())));
         }
         Some(found)
+    }
+
+    fn derived_is_enough(&self) -> bool {
+        self.derived_is_enough
     }
 
     fn image(&mut self, image: &CodeView) -> Option<Arc<SymbolTable>> {
