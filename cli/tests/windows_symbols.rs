@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Answer, scratch, skip, vmc_with_cache};
-use windows::{planted, shared, symbol_server, text};
+use common::{Answer, scratch, skip, vmc, vmc_with_cache};
+use windows::{planted, refused, shared, symbol_server, text};
 
 /// The functions of the stacks of process 3388, which runs `xframe_eh_exe.exe`.
 fn functions(answer: Answer) -> Vec<String> {
@@ -98,4 +98,23 @@ fn what_a_server_lacks_is_told() {
         assert_eq!(vmc_with_cache(&words, &cache).status, 2, "{words:?}");
     }
     fs::remove_dir_all(cache).unwrap();
+}
+
+#[test]
+fn without_any_file_what_is_derived_is_marked() {
+    let Some(guest) = planted("20348-kpti") else { return };
+    let info = vmc(&["info", &guest.path, "--format", "json"]).succeeded();
+    let told: serde_json::Value = serde_json::from_str(&info.stdout).unwrap();
+    let kernel = guest.truth.pointer("/kernel").unwrap();
+    assert_eq!(told.get("types").unwrap(), "derived");
+    assert_eq!(told.get("version"), kernel.get("build_lab"));
+    assert_eq!(told.get("system_root"), kernel.get("system_root"));
+    for word in ["--symbols DIR", "derived from what the kernel exports"] {
+        assert_eq!(info.stderr.matches(word).count(), 1, "{info:?}");
+    }
+    let modules = vmc(&["modules", &guest.path, "--format", "json"]).succeeded().stdout;
+    let modules: serde_json::Value = serde_json::from_str(&modules).unwrap();
+    let planted = guest.truth.get("kernel_modules").unwrap();
+    assert_eq!(modules.as_array().unwrap().len(), planted.as_array().unwrap().len());
+    refused(&vmc(&["ps", &guest.path]), &["--symbols DIR", "ntkrnlmp.pdb"]);
 }
